@@ -1,1 +1,2 @@
-//! Empty.
+//! Surgery.
+pub mod mask;
