@@ -59,9 +59,14 @@ def plot_loss(log, path):
     ):
         ax.plot(tokens, log[key], color=colour, alpha=0.15, linewidth=0.7)
         ax.plot(tokens, smooth(log[key], span), color=colour, linewidth=2, label=name)
+    # Logarithmic: the first steps would otherwise squeeze the gap between the two into one line.
+    ax.set_yscale("log")
+    low, high = (f(np.concatenate([log["loss_whole"], log["loss_masked"]])) for f in (np.nanmin, np.nanmax))
+    ticks = [t for t in (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10) if low * 0.9 < t < high * 1.1]
+    ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    ax.minorticks_off()
+    ax.set_ylim(low * 0.97, high * 1.1)
     start = 0.0
-    low = np.nanmin([np.nanmin(log["loss_whole"]), np.nanmin(log["loss_masked"])])
-    ax.set_ylim(np.floor(low * 2) / 2, min(9.2, np.nanmax(log["loss_whole"]) + 0.2))
     for until, length, _ in train.CURRICULUM:
         at = start * tokens[-1]
         if start:
@@ -71,7 +76,7 @@ def plot_loss(log, path):
     ax.set(xlabel="training tokens (millions)", ylabel="training loss (nats a token)", xlim=(0, tokens[-1]))
     ax.set_title(f"Loss of the rows of a batch, mean of {span} steps", fontsize=12, loc="left")
     ax.grid(axis="y", color="0.9")
-    ax.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
+    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.93), facecolor="white", edgecolor="none", framealpha=1)
     fig.savefig(path)
     plt.close(fig)
 
