@@ -1,0 +1,155 @@
+//! The expert bank: which experts are in memory, and for how many specialists.
+//!
+//! The unit is (layer, expert).  [`Bank::warm`] brings in what a mask lacks; [`Bank::evict`] gives back what nobody else
+//! needs.  On a CPU the experts are used in place in the map: resident means that their pages are brought in and
+//! counted, evicted means that they are given back to the system.  An expert that is not resident can still be
+//! computed from the map; the engine then gives its pages back once the layer is done ([`Bank::passed`]), so that the
+//! memory in use stays what the ledger says, and counts a miss.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::mask::ExpertMask;
+use crate::memory;
+use crate::model::Model;
+
+/// The experts of one parent.
+pub struct Bank {
+    model: Arc<Model>,
+    /// [layers * experts], how many warm masks hold the expert.  Written under `order`; read freely.
+    holders: Vec<AtomicU32>,
+    /// Warming and evicting happen one after the other.
+    order: Mutex<()>,
+    resident_bytes: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// What warming or evicting moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    pub experts: u64,
+    pub bytes: u64,
+}
+
+impl Bank {
+    /// All experts start outside.
+    pub fn new(model: Arc<Model>) -> Arc<Bank> {
+        let n = model.shape().layers * model.shape().experts;
+        Arc::new(Bank {
+            holders: (0..n).map(|_| AtomicU32::new(0)).collect(),
+            model,
+            order: Mutex::new(()),
+            resident_bytes: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
+    }
+
+    fn index(&self, layer: usize, expert: usize) -> usize {
+        layer * self.model.shape().experts + expert
+    }
+
+    fn each(&self, mask: &ExpertMask) -> impl Iterator<Item = (usize, usize)> {
+        let experts = self.model.shape().experts;
+        let all = (0..mask.layers()).flat_map(move |layer| (0..experts).map(move |e| (layer, e)));
+        all.filter(|&(layer, e)| mask.contains(layer, e))
+    }
+
+    /// Bytes of one expert's slices.
+    pub fn bytes_of(&self, layer: usize, expert: usize) -> u64 {
+        self.model.blocks[layer].experts[expert].slices.iter().map(|s| s.bytes().len() as u64).sum()
+    }
+
+    /// Bytes of all experts of a mask.
+    pub fn bytes(&self, mask: &ExpertMask) -> u64 {
+        self.each(mask).map(|(l, e)| self.bytes_of(l, e)).sum()
+    }
+
+    /// Whether some warm mask holds the expert.
+    pub fn resident(&self, layer: usize, expert: usize) -> bool {
+        self.holders[self.index(layer, expert)].load(Ordering::Relaxed) > 0
+    }
+
+    /// Bytes of resident experts.
+    pub fn resident_bytes(&self) -> u64 {
+        self.resident_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Experts computed from the map while they were not resident, since the start.
+    pub fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    /// Counts the mask as a holder and brings in what was missing.
+    pub fn warm(&self, mask: &ExpertMask) -> Moved {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moved = Moved::default();
+        for (layer, expert) in self.each(mask) {
+            if self.holders[self.index(layer, expert)].fetch_add(1, Ordering::Relaxed) == 0 {
+                let bytes = self.bytes_of(layer, expert);
+                self.resident_bytes.fetch_add(bytes, Ordering::Relaxed);
+                for slice in &self.model.blocks[layer].experts[expert].slices {
+                    memory::bring_in(slice.bytes());
+                }
+                moved.experts += 1;
+                moved.bytes += bytes;
+            }
+        }
+        if moved.experts > 0 {
+            self.give_back_neighbours();
+        }
+        moved
+    }
+
+    /// Takes the mask back as a holder and gives back what nobody holds any more.
+    pub fn evict(&self, mask: &ExpertMask) -> Moved {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moved = Moved::default();
+        for (layer, expert) in self.each(mask) {
+            let holders = &self.holders[self.index(layer, expert)];
+            let before = holders.load(Ordering::Relaxed);
+            // An evict without its warm would free what others hold.
+            debug_assert!(before > 0);
+            holders.store(before.saturating_sub(1), Ordering::Relaxed);
+            if before == 1 {
+                let bytes = self.bytes_of(layer, expert);
+                self.resident_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                self.give_back(layer, expert);
+                moved.experts += 1;
+                moved.bytes += bytes;
+            }
+        }
+        moved
+    }
+
+    /// Bytes that [`Bank::warm`] would bring in now.
+    pub fn missing_bytes(&self, mask: &ExpertMask) -> u64 {
+        self.each(mask)
+            .filter(|&(l, e)| !self.resident(l, e))
+            .map(|(l, e)| self.bytes_of(l, e))
+            .sum()
+    }
+
+    /// The engine has computed an expert; if it is not resident its pages go back.
+    pub(crate) fn passed(&self, layer: usize, expert: usize) {
+        if !self.resident(layer, expert) {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            self.give_back(layer, expert);
+        }
+    }
+
+    fn give_back(&self, layer: usize, expert: usize) {
+        for slice in &self.model.blocks[layer].experts[expert].slices {
+            memory::give_back(slice.bytes());
+        }
+    }
+
+    /// The system maps pages around a touched one as well; those of experts that nobody holds go back.
+    fn give_back_neighbours(&self) {
+        let shape = self.model.shape();
+        for layer in 0..shape.layers {
+            for expert in (0..shape.experts).filter(|&e| !self.resident(layer, e)) {
+                self.give_back(layer, expert);
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Writing a file so that a reader sees the old one or the whole new one.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The name under which a file is written before it is renamed into place.
+pub fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    // The process, so that two writers of one file do not share a half-written one.
+    name.push(format!(".{}.partial", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Replaces the file at `path`.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let partial = beside(path);
+    let written = File::create(&partial).and_then(|mut file| {
+        file.write_all(bytes)?;
+        // Before the rename: else a power cut can leave the new name with no bytes.
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| fs::rename(&partial, path));
+    if renamed.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    renamed
+}

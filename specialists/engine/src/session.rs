@@ -1,0 +1,85 @@
+//! Teacher-forced runs: known tokens in, logits at every position out.  For surgery, evaluation and tests.
+
+use std::sync::Arc;
+
+use crate::bank::Bank;
+use crate::forward::{Segment, Want, forward};
+use crate::kv::{KvStore, Pages, bytes_per_token};
+use crate::mask::ExpertMask;
+use crate::model::Model;
+use crate::profile::Profile;
+
+/// Tokens in one pass, so that logits of a long text do not take memory all at once.
+const CHUNK: usize = 256;
+
+/// One sequence of its own, apart from any that is being served.
+pub struct Session {
+    model: Arc<Model>,
+    bank: Arc<Bank>,
+    pages: Pages,
+}
+
+impl Session {
+    /// Room for `tokens` tokens.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no memory for the keys and values.
+    pub fn new(model: &Arc<Model>, bank: &Arc<Bank>, tokens: usize) -> std::io::Result<Session> {
+        let tokens = tokens.max(1).next_multiple_of(crate::kv::PAGE);
+        let store = KvStore::new(model.shape(), bytes_per_token(model.shape()) * tokens as u64)?;
+        let pages = store.reserve(tokens).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        Ok(Session { model: model.clone(), bank: bank.clone(), pages })
+    }
+
+    /// Tokens there is room for.
+    pub fn capacity(&self) -> usize {
+        self.pages.capacity()
+    }
+
+    /// Forgets what was read.
+    pub fn clear(&mut self) {
+        self.pages.clear();
+    }
+
+    /// Reads more tokens and hands the logits of each, [vocab], to `each` with its index in `tokens`; the first
+    /// `prompt` of them count as prompt.  Tokens beyond the capacity are not read.
+    pub fn read(
+        &mut self,
+        tokens: &[u32],
+        mask: Option<&ExpertMask>,
+        mut taps: Option<&mut Profile>,
+        prompt: usize,
+        mut each: impl FnMut(usize, &[f32]),
+    ) {
+        let vocab = self.model.shape().vocab;
+        let room = self.pages.capacity() - self.pages.len();
+        let tokens = &tokens[..tokens.len().min(room)];
+        let mut at = 0;
+        while at < tokens.len() {
+            // A chunk is all prompt or all answer.
+            let end =
+                if at < prompt { prompt.min(tokens.len()) } else { tokens.len() }.min(at + CHUNK);
+            let segment = Segment {
+                tokens: &tokens[at..end],
+                pages: &mut self.pages,
+                mask,
+                taps: taps.as_deref_mut(),
+                prompt: at < prompt,
+                want: Want::All,
+            };
+            let outputs = forward(&self.model, &self.bank, &mut [segment]);
+            for (i, logits) in outputs[0].logits.chunks_exact(vocab).enumerate() {
+                each(at + i, logits);
+            }
+            at = end;
+        }
+    }
+
+    /// Logits of all tokens, [tokens, vocab].
+    pub fn logits(&mut self, tokens: &[u32], mask: Option<&ExpertMask>) -> Vec<f32> {
+        let mut all = Vec::new();
+        self.read(tokens, mask, None, tokens.len(), |_, logits| all.extend(logits));
+        all
+    }
+}
