@@ -1,0 +1,78 @@
+//! A question as the college sees it: no HTTP from here on.
+//!
+//! The wire parsers and the command line make an [`Ask`]; the request path
+//! consumes it.  A field that is `None` was not sent, so that the defaults of
+//! the domain and the specialist can fill it.
+
+use config::Sampling;
+
+/// What is asked, of whom, and how to answer.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// `auto`, a domain's id, name or alias, or `generalist`.
+    pub model: String,
+    /// The prompt.
+    pub input: Input,
+    /// What was asked for; `max_tokens` included.
+    pub sampling: Sampling,
+    /// Fixes the random numbers of this answer.
+    pub seed: Option<u64>,
+    /// Texts that end the answer and are not part of it.
+    pub stop: Vec<String>,
+    /// Go on to `max_tokens` whatever the model says; for measurements.
+    pub ignore_eos: bool,
+}
+
+impl Ask {
+    /// One question to `model`, everything else by default.
+    pub fn text(model: &str, text: &str) -> Self {
+        let message = Message { role: Role::User, text: text.to_owned() };
+        Self {
+            model: model.to_owned(),
+            input: Input::Chat(vec![message]),
+            sampling: Sampling::default(),
+            seed: None,
+            stop: Vec::new(),
+            ignore_eos: false,
+        }
+    }
+}
+
+/// What the model is given.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Turns, through the model's chat template.
+    Chat(Vec<Message>),
+    /// Text as it is, with a BOS token if the file says so.
+    Text(String),
+    /// Tokens as they are.
+    Tokens(Vec<u32>),
+}
+
+/// One turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub role: Role,
+    pub text: String,
+}
+
+/// Who speaks; `developer` is `system`, `function` is `tool`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+impl Role {
+    /// The name chat templates know.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The command line: names, flags and help of every command; nothing runs here.
+//!
+//! To add a command: a variant of [`Command`] with an example in its help, and
+//! its arm in `commands::run`.  `tests` has clap check the declarations.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use config::Bytes;
+
+/// One OpenAI-compatible endpoint in front of a college of experts.
+#[derive(Debug, Parser)]
+#[command(
+    name = "collegium",
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        collegium serve\n  \
+        collegium ask \"What is consideration in contract law?\"\n  \
+        collegium route \"Solve 3x + 4 = 19\""
+)]
+pub struct Cli {
+    /// Folder of registry, models and traffic [default: $COLLEGIUM_HOME, else the platform's data folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Settings; domains/*.toml beside the file are read too [default: ./collegium.toml, else the shipped one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Results and errors as JSON, for machines
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer over HTTP
+    #[command(after_help = "Examples:\n  \
+        collegium serve\n  \
+        collegium serve --listen 0.0.0.0:8080 --parent model.gguf --budget 8GiB")]
+    Serve(Serve),
+    /// Answer one question on the terminal; no server is needed
+    #[command(after_help = "Examples:\n  \
+        collegium ask \"What is consideration in contract law?\"\n  \
+        collegium ask --model math --temperature 0 \"Solve 3x + 4 = 19\"\n  \
+        git diff | collegium ask -")]
+    Ask(Ask),
+    /// Show which specialist would answer, and why
+    #[command(after_help = "Examples:\n  \
+        collegium route \"Solve 3x + 4 = 19\"\n  \
+        echo \"What is a tort?\" | collegium route --json -")]
+    Route(Route),
+    /// Show a GGUF file: architecture, experts, sizes, what surgery would touch
+    #[command(after_help = "Examples:\n  \
+        collegium inspect model.gguf\n  \
+        collegium inspect --json model.gguf")]
+    Inspect(Inspect),
+    /// Make specialists: profile, mask, cut, verify, evaluate, or all of it
+    #[command(subcommand)]
+    Surgery(Surgery),
+    /// The registered specialists
+    #[command(subcommand)]
+    Specialists(Specialists),
+    /// Train and evaluate the supervisor
+    #[command(subcommand)]
+    Supervisor(Supervisor),
+}
+
+/// Which parent, with how much memory; the settings' own where a flag is absent.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ParentArgs {
+    /// The parent [default: as the settings say, else the embedded nano parent]
+    #[arg(long, value_name = "GGUF")]
+    pub parent: Option<ParentPath>,
+    /// Memory for backbone, experts, KV and workspace, as 8GiB or 512MB
+    #[arg(long, value_name = "SIZE")]
+    pub budget: Option<Bytes>,
+    /// Where to compute
+    #[arg(long, value_name = "auto|cpu")]
+    pub device: Option<Device>,
+}
+
+/// A local file; names of remote ones are refused with what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentPath(pub PathBuf);
+
+impl FromStr for ParentPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("hf:") {
+            Some(rest) => Err(format!(
+                "this build cannot download (`collegium pull` is not part of it); \
+                 fetch {rest} yourself and give the path of the GGUF file"
+            )),
+            None if text.is_empty() => Err("the path of a GGUF file is needed".to_owned()),
+            None => Ok(Self(PathBuf::from(text))),
+        }
+    }
+}
+
+/// What this build computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    Auto,
+    Cpu,
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            other if other == "metal" || other.starts_with("cuda") => {
+                Err(format!("this build has no {other} support; use auto or cpu"))
+            }
+            _ => Err("auto or cpu is expected".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Address and port; port 0 picks a free one [default: as the settings say, else 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    #[command(flatten)]
+    pub parent: ParentArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// Who answers: auto, generalist, or a domain
+    #[arg(long, default_value = "auto")]
+    pub model: String,
+    /// Tokens of the answer at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+    /// 0 always takes the likeliest token
+    #[arg(long, value_name = "T", value_parser = temperature)]
+    pub temperature: Option<f32>,
+    /// Makes the answer repeatable
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub parent: ParentArgs,
+    /// The question; - reads standard input
+    pub text: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Route {
+    /// The query; - reads standard input
+    pub text: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A GGUF file, or `nano` for the embedded parent
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Surgery {
+    /// Measure what the parent's router does on a corpus
+    #[command(after_help = "Example:\n  \
+        collegium surgery profile --corpus law.jsonl --domain law --out law.profile")]
+    Profile(ProfileArgs),
+    /// Choose the experts that stay
+    #[command(after_help = "Example:\n  \
+        collegium surgery mask --profile law.profile --keep 50% --out law.mask.json")]
+    Mask(MaskArgs),
+    /// Write a specialist as a GGUF file
+    #[command(after_help = "Example:\n  \
+        collegium surgery cut --mask law.mask.json --out law.gguf")]
+    Cut(CutArgs),
+    /// Prove that a specialist is its masked parent
+    #[command(after_help = "Examples:\n  \
+        collegium surgery verify --mask law.mask.json\n  \
+        collegium surgery verify --specialist law.gguf")]
+    Verify(VerifyArgs),
+    /// Compare parent, specialists and random masks on held-out text
+    #[command(after_help = "Example:\n  \
+        collegium surgery evaluate --mask law.mask.json --mask math.mask.json --corpus held-out.jsonl")]
+    Evaluate(EvaluateArgs),
+    /// Profile, mask, verify, evaluate and register in one go
+    #[command(after_help = "Example:\n  \
+        collegium surgery create --domain law --corpus law.jsonl")]
+    Create(CreateArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// The parent [default: as the settings say, else the embedded nano parent]
+    #[arg(long, value_name = "GGUF")]
+    pub parent: Option<ParentPath>,
+    /// Lines of text, messages or questions; .jsonl or .jsonl.xz
+    #[arg(long, value_name = "FILE")]
+    pub corpus: PathBuf,
+    /// Only lines of this domain, and the name in the profile
+    #[arg(long, value_name = "NAME")]
+    pub domain: String,
+    /// Tokens at most
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<u64>,
+    #[arg(long, value_name = "X.profile")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("target").required(true))]
+pub struct MaskArgs {
+    #[arg(long, value_name = "X.profile")]
+    pub profile: PathBuf,
+    /// Experts to keep in each layer, as 16 or 50%
+    #[arg(long, value_name = "N|P%", group = "target")]
+    pub keep: Option<String>,
+    /// The fewest experts that carry this share of the gate mass, above 0 and at most 1
+    #[arg(long, value_name = "C", group = "target")]
+    pub coverage: Option<f64>,
+    /// What makes an expert matter: gate, frequency or rank
+    #[arg(long, value_name = "NAME", default_value = "gate")]
+    pub score: String,
+    /// Let layers keep different numbers of experts
+    #[arg(long)]
+    pub per_layer: bool,
+    /// What will run the specialist; llama.cpp needs one count for all layers
+    #[arg(long = "for", value_name = "RUNTIME", value_enum, default_value_t = Runtime::Collegium)]
+    pub runtime: Runtime,
+    #[arg(long, value_name = "X.mask.json")]
+    pub out: PathBuf,
+}
+
+/// Who runs a specialist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Runtime {
+    Collegium,
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+}
+
+#[derive(Debug, Args)]
+pub struct CutArgs {
+    /// The parent [default: as the settings say, else the embedded nano parent]
+    #[arg(long, value_name = "GGUF")]
+    pub parent: Option<ParentPath>,
+    #[arg(long, value_name = "X.mask.json")]
+    pub mask: PathBuf,
+    #[arg(long, value_name = "S.gguf")]
+    pub out: PathBuf,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("subject").required(true))]
+pub struct VerifyArgs {
+    /// The parent [default: as the settings say, else the embedded nano parent]
+    #[arg(long, value_name = "GGUF")]
+    pub parent: Option<ParentPath>,
+    #[arg(long, value_name = "X.mask.json", group = "subject")]
+    pub mask: Option<PathBuf>,
+    #[arg(long, value_name = "S.gguf", group = "subject")]
+    pub specialist: Option<PathBuf>,
+    /// Texts to compare on [default: a few fixed ones]
+    #[arg(long, value_name = "FILE")]
+    pub corpus: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// The parent [default: as the settings say, else the embedded nano parent]
+    #[arg(long, value_name = "GGUF")]
+    pub parent: Option<ParentPath>,
+    /// May be given several times
+    #[arg(long, value_name = "X.mask.json", required = true)]
+    pub mask: Vec<PathBuf>,
+    /// Held-out text, labelled by domain
+    #[arg(long, value_name = "FILE")]
+    pub corpus: PathBuf,
+    /// Random masks of the same size to compare with
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub random: u32,
+    /// Tokens per domain at most
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<u64>,
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Folder for the table
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The parent [default: as the settings say, else the embedded nano parent]
+    #[arg(long, value_name = "GGUF")]
+    pub parent: Option<ParentPath>,
+    #[arg(long, value_name = "NAME")]
+    pub domain: String,
+    #[arg(long, value_name = "FILE")]
+    pub corpus: PathBuf,
+    /// Text to test with [default: every twentieth line of the corpus]
+    #[arg(long, value_name = "FILE")]
+    pub held_out: Option<PathBuf>,
+    /// Experts to keep in each layer, as 16 or 50%
+    #[arg(long, value_name = "N|P%", default_value = "50%")]
+    pub keep: String,
+    /// Tokens at most
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<u64>,
+    /// The specialist's id [default: the domain's]
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Folder for profile, mask and report [default: below the home folder]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Specialists {
+    /// Every specialist of the parent: shipped, made by hand, made by the autopilot
+    #[command(after_help = "Example:\n  collegium specialists list --json")]
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The parent [default: as the settings say, else the embedded nano parent]
+    #[arg(long, value_name = "GGUF")]
+    pub parent: Option<ParentPath>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Supervisor {
+    /// Train the classifier on labelled questions
+    #[command(after_help = "Example:\n  \
+        collegium supervisor train --data questions.jsonl --out weights/")]
+    Train(TrainArgs),
+    /// Measure accuracy, calibration and abstention
+    #[command(after_help = "Example:\n  \
+        collegium supervisor evaluate --data held-out.jsonl")]
+    Evaluate(JudgeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Labelled lines; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    pub data: Vec<PathBuf>,
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeArgs {
+    /// Labelled lines; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    pub data: Vec<PathBuf>,
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(t) if (0.0..=2.0).contains(&t) => Ok(t),
+        _ => Err("a number between 0 and 2 is expected".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn declarations_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// `expect` is a part of what was understood, or of the error.
+    #[track_caller]
+    fn check(line: &str, expect: &str) {
+        let words = std::iter::once("collegium").chain(line.split_whitespace());
+        let seen = match Cli::try_parse_from(words) {
+            Ok(cli) => format!("{cli:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(seen.contains(expect), "{line}\n  gives {seen}");
+    }
+
+    #[test]
+    fn lines() {
+        check("serve", "Serve(Serve { listen: None");
+        check("serve --budget 8GiB", "budget: Some(Bytes(8589934592))");
+        check("serve --budget soon", "soon");
+        check("serve --device cuda:0", "no cuda:0 support");
+        check("serve --parent hf:a/b/c.gguf", "`collegium pull` is not part of it");
+        check("serve --lisen :80", "--listen");
+        // Global flags stand before or after the command.
+        check("--json route hello", "json: true");
+        check("route hello --home /x", "home: Some(\"/x\")");
+        check("ask --temperature 3 hi", "between 0 and 2");
+        check("ask", "<TEXT>");
+        check("surgery mask --profile p --out m", "--keep");
+        check("surgery mask --profile p --out m --keep 50%", "keep: Some(\"50%\")");
+        check("surgery mask --profile p --out m --keep 4 --coverage 0.9", "cannot be used with");
+        check("surgery mask --profile p --out m --keep 4 --for llama.cpp", "runtime: LlamaCpp");
+        check("surgery verify", "--specialist");
+        check("specialists list", "List(");
+        check("pull x", "unrecognized subcommand");
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn walk(command: &clap::Command) {
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let name = command.get_name();
+                assert!(help.contains("collegium "), "{name} has no example in its help");
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

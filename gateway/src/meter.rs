@@ -1,0 +1,391 @@
+//! Every number the gateway publishes; the only file with metric names.
+//!
+//! Events come in as method calls, Prometheus text goes out ([`Meter::render`]).
+//! Each [`Meter`] has its own recorder, nothing is global, so that several
+//! gateways can live in one process.  Labels are ids from our own lists
+//! (specialists, domains, outcomes, steps), never text of a request.
+//!
+//! To add a metric: a row in [`METRICS`] and a method that writes it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics::{Unit, counter, gauge, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+const REQUESTS: &str = "collegium_requests_total";
+const REQUEST_SECONDS: &str = "collegium_request_seconds";
+const TTFT_SECONDS: &str = "collegium_ttft_seconds";
+const TOKENS: &str = "collegium_tokens_total";
+const DECISIONS: &str = "collegium_decisions_total";
+const DECISION_SECONDS: &str = "collegium_decision_seconds";
+const MISSING_MASS: &str = "collegium_missing_mass";
+const FEEDBACK: &str = "collegium_feedback_total";
+const SEQUENCES: &str = "collegium_sequences";
+const WAITING: &str = "collegium_waiting";
+const LEASES: &str = "collegium_leases";
+const WARM: &str = "collegium_specialist_warm";
+const LEDGER: &str = "collegium_ledger_bytes";
+const LEDGER_PEAK: &str = "collegium_ledger_peak_bytes";
+const BUDGET: &str = "collegium_budget_bytes";
+const EVICTIONS: &str = "collegium_evictions_total";
+const AUTOPILOT_STEPS: &str = "collegium_autopilot_steps_total";
+const AUTOPILOT_TOKENS: &str = "collegium_autopilot_tokens";
+
+enum Kind {
+    Counter,
+    Gauge,
+    /// With the upper bounds of its buckets.
+    Histogram(&'static [f64]),
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+/// From a cached short prompt to a long answer of a large model.
+const SECONDS: &[f64] =
+    &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10., 30., 60., 180., 600.];
+/// A decision is to stay below a millisecond.
+const SHORT: &[f64] = &[0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1];
+const SHARES: &[f64] = &[0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.];
+
+/// Every metric: name, kind, what it says.
+const METRICS: &[(&str, Kind, &str)] = &[
+    (REQUESTS, Counter, "Requests by specialist and outcome: ok, refused, failed, cancelled."),
+    (REQUEST_SECONDS, Histogram(SECONDS), "From the request's body to the last token."),
+    (TTFT_SECONDS, Histogram(SECONDS), "From the request's body to the first text."),
+    (TOKENS, Counter, "Tokens of prompts and completions."),
+    (DECISIONS, Counter, "Decisions by domain and rule."),
+    (DECISION_SECONDS, Histogram(SHORT), "Time to decide."),
+    (
+        MISSING_MASS,
+        Histogram(SHARES),
+        "Router probability on experts the specialist lacks, per answer.",
+    ),
+    (FEEDBACK, Counter, "Ratings received."),
+    (SEQUENCES, Gauge, "Sequences being generated."),
+    (WAITING, Gauge, "Requests without their first token."),
+    (LEASES, Gauge, "Leases in use."),
+    (WARM, Gauge, "1 if every expert of the specialist is resident."),
+    (LEDGER, Gauge, "Bytes in the ledger by kind: backbone, experts, kv, workspace."),
+    (LEDGER_PEAK, Gauge, "The most bytes the ledger ever held."),
+    (BUDGET, Gauge, "Bytes the ledger may hold."),
+    (EVICTIONS, Counter, "Specialists evicted."),
+    (AUTOPILOT_STEPS, Counter, "Steps of the autopilot by domain."),
+    (AUTOPILOT_TOKENS, Gauge, "Tokens of own traffic seen by domain."),
+];
+
+/// The bytes of the pool's ledger, as they are published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub backbone: u64,
+    pub experts: u64,
+    pub kv: u64,
+    pub workspace: u64,
+    pub peak: u64,
+    pub budget: u64,
+    pub evictions: u64,
+    pub leases: u64,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    /// With an error the client can act on.
+    Refused,
+    /// By a fault of ours.
+    Failed,
+    /// The client left.
+    Cancelled,
+}
+
+/// The recorder of one gateway; clones are the same one.
+#[derive(Clone)]
+pub struct Meter(Arc<Inner>);
+
+struct Inner {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Meter {
+    /// A recorder with nothing in it.
+    pub fn new() -> Self {
+        let mut builder = PrometheusBuilder::new();
+        for (name, kind, _) in METRICS {
+            if let Histogram(buckets) = kind {
+                let matcher = Matcher::Full((*name).to_owned());
+                // Refused only for an empty list, and none is.
+                if let Ok(set) =
+                    std::mem::take(&mut builder).set_buckets_for_metric(matcher, buckets)
+                {
+                    builder = set;
+                }
+            }
+        }
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        let meter = Self(Arc::new(Inner { recorder, handle }));
+        meter.write(|| {
+            for (name, kind, says) in METRICS {
+                match kind {
+                    Counter => metrics::describe_counter!(*name, Unit::Count, *says),
+                    Gauge => metrics::describe_gauge!(*name, Unit::Count, *says),
+                    Histogram(_) => metrics::describe_histogram!(*name, Unit::Count, *says),
+                }
+            }
+            // So that a rate has a zero to start from.
+            counter!(EVICTIONS).absolute(0);
+            gauge!(SEQUENCES).set(0.0);
+            gauge!(WAITING).set(0.0);
+        });
+        meter
+    }
+
+    /// Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.0.handle.render()
+    }
+
+    /// Folds raw samples into buckets, so that memory stays small when nobody asks.
+    pub fn tidy(&self) {
+        self.0.handle.run_upkeep();
+    }
+
+    /// The supervisor has decided.
+    pub fn decided(&self, domain: Option<&str>, rule: &str, took: Duration) {
+        let domain = domain.unwrap_or("none").to_owned();
+        let rule = rule.to_owned();
+        self.write(|| {
+            counter!(DECISIONS, "domain" => domain, "rule" => rule).increment(1);
+            histogram!(DECISION_SECONDS).record(took);
+        });
+    }
+
+    /// A rating of a decision.
+    pub fn feedback(&self, rating: i64) {
+        let rating = if rating < 0 { "-1" } else { "1" };
+        self.write(|| counter!(FEEDBACK, "rating" => rating).increment(1));
+    }
+
+    /// The pool's ledger as it is now.
+    pub fn memory(&self, memory: Memory) {
+        let kinds = [
+            ("backbone", memory.backbone),
+            ("experts", memory.experts),
+            ("kv", memory.kv),
+            ("workspace", memory.workspace),
+        ];
+        self.write(|| {
+            for (kind, bytes) in kinds {
+                gauge!(LEDGER, "kind" => kind).set(bytes as f64);
+            }
+            gauge!(LEDGER_PEAK).set(memory.peak as f64);
+            gauge!(BUDGET).set(memory.budget as f64);
+            gauge!(LEASES).set(memory.leases as f64);
+            counter!(EVICTIONS).absolute(memory.evictions);
+        });
+    }
+
+    /// Whether a specialist is warm now.
+    pub fn warm(&self, specialist: &str, warm: bool) {
+        let specialist = specialist.to_owned();
+        self.write(|| gauge!(WARM, "specialist" => specialist).set(f64::from(u8::from(warm))));
+    }
+
+    /// The autopilot did something, or decided against it.
+    pub fn autopilot_step(&self, domain: &str, step: &'static str) {
+        let domain = domain.to_owned();
+        self.write(|| counter!(AUTOPILOT_STEPS, "domain" => domain, "step" => step).increment(1));
+    }
+
+    /// Tokens of its own traffic a domain has seen.
+    pub fn autopilot_tokens(&self, domain: &str, tokens: u64) {
+        let domain = domain.to_owned();
+        self.write(|| gauge!(AUTOPILOT_TOKENS, "domain" => domain).set(tokens as f64));
+    }
+
+    /// A request has arrived; the guard tells how it goes on.
+    pub fn request(&self) -> Request {
+        self.write(|| gauge!(WAITING).increment(1.0));
+        Request {
+            meter: self.clone(),
+            started: Instant::now(),
+            specialist: "none".to_owned(),
+            stage: Stage::Waiting,
+        }
+    }
+
+    fn write<T>(&self, f: impl FnOnce() -> T) -> T {
+        with_local_recorder(&self.0.recorder, f)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    /// The batcher has it, no token yet.
+    Prefill,
+    Generating,
+    Ended,
+}
+
+/// One request's numbers; dropped before its end, the request was cancelled.
+pub struct Request {
+    meter: Meter,
+    started: Instant,
+    specialist: String,
+    stage: Stage,
+}
+
+impl Request {
+    /// Who will answer; a label of ours, checked before.
+    pub fn specialist(&mut self, id: &str) {
+        id.clone_into(&mut self.specialist);
+    }
+
+    /// The engine has it.
+    pub fn generating(&mut self) {
+        if self.stage == Stage::Waiting {
+            self.stage = Stage::Prefill;
+            self.meter.write(|| gauge!(SEQUENCES).increment(1.0));
+        }
+    }
+
+    /// A text has come; the first one counts.
+    pub fn text(&mut self) {
+        if self.stage != Stage::Prefill {
+            return;
+        }
+        self.stage = Stage::Generating;
+        let (specialist, took) = (self.specialist.clone(), self.started.elapsed());
+        self.meter.write(|| {
+            gauge!(WAITING).decrement(1.0);
+            histogram!(TTFT_SECONDS, "specialist" => specialist).record(took);
+        });
+    }
+
+    /// The engine is done with it.
+    pub fn finished(&mut self, prompt: usize, completion: usize, missing_mass: f32) {
+        let specialist = self.specialist.clone();
+        self.meter.write(|| {
+            counter!(TOKENS, "kind" => "prompt").increment(prompt as u64);
+            counter!(TOKENS, "kind" => "completion").increment(completion as u64);
+            histogram!(MISSING_MASS, "specialist" => specialist).record(missing_mass);
+        });
+        self.end(Outcome::Ok);
+    }
+
+    /// The request is over; only the first end counts.
+    pub fn end(&mut self, outcome: Outcome) {
+        let was = std::mem::replace(&mut self.stage, Stage::Ended);
+        if was == Stage::Ended {
+            return;
+        }
+        let outcome = match outcome {
+            Outcome::Ok => "ok",
+            Outcome::Refused => "refused",
+            Outcome::Failed => "failed",
+            Outcome::Cancelled => "cancelled",
+        };
+        let (specialist, took) = (self.specialist.clone(), self.started.elapsed());
+        self.meter.write(|| {
+            if was != Stage::Generating {
+                gauge!(WAITING).decrement(1.0);
+            }
+            if was != Stage::Waiting {
+                gauge!(SEQUENCES).decrement(1.0);
+            }
+            histogram!(REQUEST_SECONDS, "specialist" => specialist.clone()).record(took);
+            counter!(REQUESTS, "specialist" => specialist, "outcome" => outcome).increment(1);
+        });
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.end(Outcome::Cancelled);
+    }
+}
+
+/// The names of all metrics, for the tests that compare them with dashboards and README.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    METRICS.iter().map(|(name, ..)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn everything(meter: &Meter) {
+        meter.decided(Some("law"), "classifier", Duration::from_micros(40));
+        meter.feedback(-1);
+        meter.memory(Memory { backbone: 5, evictions: 2, leases: 1, ..Default::default() });
+        meter.warm("law", true);
+        meter.autopilot_step("law", "register");
+        meter.autopilot_tokens("law", 900);
+        let mut request = meter.request();
+        request.specialist("law");
+        request.generating();
+        request.text();
+        request.finished(3, 4, 0.1);
+    }
+
+    #[test]
+    fn every_name_in_the_table_is_published_and_no_other() {
+        let meter = Meter::new();
+        everything(&meter);
+        let text = meter.render();
+        let shown: BTreeSet<&str> =
+            text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert_eq!(shown, names().collect::<BTreeSet<_>>());
+    }
+
+    #[track_caller]
+    fn check(meter: &Meter, line: &str) {
+        let text = meter.render();
+        assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
+    }
+
+    #[test]
+    fn a_request_is_counted_once_and_leaves_no_gauge_behind() {
+        let meter = Meter::new();
+        everything(&meter);
+        check(&meter, r#"collegium_requests_total{specialist="law",outcome="ok"} 1"#);
+        check(&meter, "collegium_sequences 0");
+        check(&meter, "collegium_waiting 0");
+        check(&meter, r#"collegium_tokens_total{kind="completion"} 4"#);
+        check(&meter, r#"collegium_ledger_bytes{kind="backbone"} 5"#);
+        check(&meter, "collegium_evictions_total 2");
+        // Dropped while waiting, and dropped while generating.
+        let waiting = meter.request();
+        check(&meter, "collegium_waiting 1");
+        drop(waiting);
+        let mut running = meter.request();
+        running.generating();
+        check(&meter, "collegium_sequences 1");
+        running.text();
+        check(&meter, "collegium_waiting 0");
+        drop(running);
+        check(&meter, "collegium_sequences 0");
+        check(&meter, "collegium_waiting 0");
+        check(&meter, r#"collegium_requests_total{specialist="none",outcome="cancelled"} 2"#);
+    }
+
+    #[test]
+    fn two_meters_share_nothing() {
+        let (one, two) = (Meter::new(), Meter::new());
+        one.feedback(1);
+        assert!(!two.render().contains(r#"collegium_feedback_total{rating="1"} 1"#));
+    }
+}

@@ -1,0 +1,286 @@
+//! Bodies of `chat/completions` and `completions` in, an [`Ask`] and a
+//! [`Delivery`] out.
+//!
+//! Every check of a request that needs no model is made here, and names its
+//! field.  What is understood but not done in this build (tools, penalties of
+//! OpenAI's own kind, log probabilities, …) is accepted and listed in
+//! [`Delivery::ignored`], which the answer repeats: nothing is dropped in
+//! silence, and no client fails for sending its usual body.
+//!
+//! To read one more field: take it in [`common`], or in the one body that has
+//! it, and add a row to the tests.
+
+use config::Sampling;
+use serde_json::Value;
+
+use crate::ask::{Ask, Input, Message, Role};
+use crate::errors::Refusal;
+use crate::fields::{Fields, json, wrong};
+
+/// The model when none is named.
+pub const AUTO: &str = "auto";
+
+/// What a raw completion generates when the request does not say; as OpenAI does.
+const RAW_MAX_TOKENS: usize = 16;
+
+/// More stop texts than any client sends; each one costs a search per token.
+const MOST_STOPS: usize = 16;
+
+/// Fields that ask for something this build does not do.
+const NOT_DONE: &[&str] = &[
+    "tools",
+    "functions",
+    "response_format",
+    "logprobs",
+    "logit_bias",
+    "frequency_penalty",
+    "presence_penalty",
+    "audio",
+    "prediction",
+];
+
+/// How the client wants its answer; of no interest to the model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Delivery {
+    /// As server-sent events.
+    pub stream: bool,
+    /// A last frame with the token counts.
+    pub include_usage: bool,
+    /// The prompt is repeated before the completion.
+    pub echo: Option<String>,
+    /// Fields that were sent and have no effect.
+    pub ignored: Vec<&'static str>,
+}
+
+/// Parses the body of `chat/completions`.
+///
+/// # Errors
+/// [`Refusal::Json`], or [`Refusal::Field`] with the path of the field.
+pub fn chat(body: &[u8]) -> Result<(Ask, Delivery), Refusal> {
+    let body = json(body)?;
+    let fields = Fields::top(&body)?;
+    let messages = messages(&fields)?;
+    let mut read = common(&fields)?;
+    // The newer name wins, when a client sends both.
+    let newer = fields.whole("max_completion_tokens", 1)?;
+    if let Some(most) = newer.or(fields.whole("max_tokens", 1)?) {
+        read.0.sampling.max_tokens = usize::try_from(most).ok();
+    }
+    read.0.input = Input::Chat(messages);
+    Ok(read)
+}
+
+/// Parses the body of `completions`.
+///
+/// # Errors
+/// As [`chat`].
+pub fn completion(body: &[u8]) -> Result<(Ask, Delivery), Refusal> {
+    let body = json(body)?;
+    let fields = Fields::top(&body)?;
+    let input = prompt(&fields)?;
+    let (mut ask, mut delivery) = common(&fields)?;
+    if fields.text("suffix")?.is_some_and(|s| !s.is_empty()) {
+        return Err(Refusal::field(
+            "suffix",
+            "filling in the middle is not supported; leave it out",
+        ));
+    }
+    if fields.flag("echo")? == Some(true) {
+        match &input {
+            Input::Text(text) => delivery.echo = Some(text.clone()),
+            _ => delivery.ignored.push("echo"),
+        }
+    }
+    let most = fields.whole("max_tokens", 1)?.and_then(|n| usize::try_from(n).ok());
+    ask.sampling.max_tokens = Some(most.unwrap_or(RAW_MAX_TOKENS));
+    ask.input = input;
+    Ok((ask, delivery))
+}
+
+/// The turns alone, of a body for `route`: a chat body, or `{"text": …}`.
+///
+/// # Errors
+/// As [`chat`].
+pub fn route(body: &[u8]) -> Result<Ask, Refusal> {
+    let body = json(body)?;
+    let fields = Fields::top(&body)?;
+    let model = fields.text("model")?.filter(|m| !m.is_empty()).unwrap_or(AUTO);
+    if let Some(text) = fields.text("text")? {
+        return Ok(Ask::text(model, text));
+    }
+    if fields.get("messages").is_none() {
+        return Err(Refusal::field("text", "send `text`, or `messages` as for chat/completions"));
+    }
+    Ok(Ask { input: Input::Chat(messages(&fields)?), ..Ask::text(model, "") })
+}
+
+/// What both bodies have.
+fn common(fields: &Fields) -> Result<(Ask, Delivery), Refusal> {
+    for name in ["n", "best_of"] {
+        if fields.whole(name, 1)?.is_some_and(|n| n != 1) {
+            return Err(Refusal::field(fields.path(name), "only 1 answer per request is made"));
+        }
+    }
+    let sampling = Sampling {
+        temperature: fields.number("temperature", 0.0..=2.0)?,
+        top_p: fields.number("top_p", 0.0..=1.0)?,
+        min_p: fields.number("min_p", 0.0..=1.0)?,
+        // Zero would divide by itself.
+        repetition_penalty: fields.number("repetition_penalty", 0.01..=10.0)?,
+        // Some servers write "all tokens" as -1, some as 0.
+        top_k: fields.whole("top_k", -1)?.map(|k| usize::try_from(k).unwrap_or(0)),
+        max_tokens: None,
+    };
+    for name in ["frequency_penalty", "presence_penalty"] {
+        fields.number(name, -2.0..=2.0)?;
+    }
+    let ask = Ask {
+        model: fields.text("model")?.filter(|m| !m.is_empty()).unwrap_or(AUTO).to_owned(),
+        input: Input::Text(String::new()),
+        sampling,
+        // Negative seeds are as good as others.
+        seed: fields.whole("seed", i64::MIN)?.map(i64::cast_unsigned),
+        stop: stop(fields)?,
+        ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+    };
+    let include_usage = match fields.object("stream_options")? {
+        Some(options) => options.flag("include_usage")?.unwrap_or(false),
+        None => false,
+    };
+    let delivery = Delivery {
+        stream: fields.flag("stream")?.unwrap_or(false),
+        include_usage,
+        echo: None,
+        ignored: NOT_DONE.iter().copied().filter(|n| asks_for_more(fields.get(n))).collect(),
+    };
+    Ok((ask, delivery))
+}
+
+/// `false`, `0`, `[]`, `{}` and the plain text format ask for nothing.
+fn asks_for_more(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::Bool(true) | Value::String(_)) => true,
+        Some(Value::Number(n)) => n.as_f64() != Some(0.0),
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(Value::Object(map)) => {
+            !map.is_empty() && map.get("type").and_then(Value::as_str) != Some("text")
+        }
+    }
+}
+
+fn stop(fields: &Fields) -> Result<Vec<String>, Refusal> {
+    let list = match fields.get("stop") {
+        None => return Ok(Vec::new()),
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(list)) => list
+            .iter()
+            .enumerate()
+            .map(|(i, v)| {
+                let text = v.as_str().map(str::to_owned);
+                text.ok_or_else(|| wrong(&format!("stop[{i}]"), "a string", v))
+            })
+            .collect::<Result<_, _>>()?,
+        Some(other) => return Err(wrong("stop", "a string or an array of strings", other)),
+    };
+    if list.len() > MOST_STOPS {
+        let message = format!("{} texts were sent, at most {MOST_STOPS} are used", list.len());
+        return Err(Refusal::field("stop", message));
+    }
+    // An empty text would end every answer before it starts.
+    Ok(list.into_iter().filter(|s| !s.is_empty()).collect())
+}
+
+fn messages(fields: &Fields) -> Result<Vec<Message>, Refusal> {
+    let Some(list) = fields.list("messages")? else {
+        return Err(Refusal::field("messages", "an array of messages is needed"));
+    };
+    if list.is_empty() {
+        return Err(Refusal::field("messages", "at least one message is needed"));
+    }
+    list.iter().enumerate().map(|(i, v)| message(v, &format!("messages[{i}]"))).collect()
+}
+
+fn message(value: &Value, path: &str) -> Result<Message, Refusal> {
+    let fields = Fields::at(value, path)?;
+    let role = match fields.text("role")? {
+        Some("system" | "developer") => Role::System,
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
+        Some("tool" | "function") => Role::Tool,
+        _ => {
+            let known = "`system`, `developer`, `user`, `assistant` or `tool` is expected";
+            return Err(Refusal::field(fields.path("role"), known));
+        }
+    };
+    let text = match fields.get("content") {
+        Some(content) => text_of(content, &fields.path("content"))?,
+        // An assistant's turn may be nothing but tool calls.
+        None if role == Role::Assistant => String::new(),
+        None => return Err(Refusal::field(fields.path("content"), "a text is needed")),
+    };
+    Ok(Message { role, text })
+}
+
+/// The text of a content: a string, or a list of parts.
+fn text_of(content: &Value, path: &str) -> Result<String, Refusal> {
+    let parts = match content {
+        Value::String(text) => return Ok(text.clone()),
+        Value::Array(parts) => parts,
+        other => return Err(wrong(path, "a string or an array of parts", other)),
+    };
+    let mut text = String::new();
+    for (i, part) in parts.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        if let Value::String(plain) = part {
+            text.push_str(plain);
+            continue;
+        }
+        let fields = Fields::at(part, &path)?;
+        match fields.text("type")? {
+            Some("text" | "input_text" | "output_text") => {
+                let missing = || Refusal::field(fields.path("text"), "a text is needed");
+                text.push_str(fields.text("text")?.ok_or_else(missing)?);
+            }
+            Some("refusal") => text.push_str(fields.text("refusal")?.unwrap_or_default()),
+            _ => {
+                let only = "only parts of type `text` can be read by this model";
+                return Err(Refusal::field(fields.path("type"), only));
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn prompt(fields: &Fields) -> Result<Input, Refusal> {
+    let expected = "a string, or an array of token ids";
+    let value = fields.get("prompt").ok_or_else(|| Refusal::field("prompt", "it is needed"))?;
+    match value {
+        Value::String(text) => Ok(Input::Text(text.clone())),
+        Value::Array(list) => match list.as_slice() {
+            [] => Err(Refusal::field("prompt", "at least one token is needed")),
+            [Value::String(text)] => Ok(Input::Text(text.clone())),
+            [Value::Array(inner)] => tokens(inner),
+            [Value::String(_) | Value::Array(_), ..] => {
+                Err(Refusal::field("prompt", "only one prompt per request is answered"))
+            }
+            numbers => tokens(numbers),
+        },
+        other => Err(wrong("prompt", expected, other)),
+    }
+}
+
+fn tokens(list: &[Value]) -> Result<Input, Refusal> {
+    let token = |(i, v): (usize, &Value)| {
+        let id = v.as_u64().and_then(|n| u32::try_from(n).ok());
+        id.ok_or_else(|| wrong(&format!("prompt[{i}]"), "a token id", v))
+    };
+    if list.is_empty() {
+        return Err(Refusal::field("prompt", "at least one token is needed"));
+    }
+    Ok(Input::Tokens(list.iter().enumerate().map(token).collect::<Result<_, _>>()?))
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

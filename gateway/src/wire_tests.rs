@@ -1,0 +1,205 @@
+//! Bodies as clients send them, and what is made of them.
+
+use super::*;
+
+/// `expect` is what is read, in one line; or the field at fault and the start of the message.
+#[track_caller]
+fn check(parse: fn(&[u8]) -> Result<(Ask, Delivery), Refusal>, body: &str, expect: &str) {
+    let seen = match parse(body.as_bytes()) {
+        Ok((ask, delivery)) => line(&ask, &delivery),
+        Err(refusal) => format!("! {refusal}"),
+    };
+    assert_eq!(seen, expect, "{body}");
+}
+
+/// What was read; only what differs from the defaults.
+fn line(ask: &Ask, delivery: &Delivery) -> String {
+    let mut words = vec![ask.model.clone()];
+    match &ask.input {
+        Input::Chat(messages) => {
+            words.extend(messages.iter().map(|m| format!("{}:{}", m.role.name(), m.text)));
+        }
+        Input::Text(text) => words.push(format!("text:{text}")),
+        Input::Tokens(tokens) => words.push(format!("tokens:{tokens:?}")),
+    }
+    let s = &ask.sampling;
+    let floats = [
+        ("temperature", s.temperature),
+        ("top_p", s.top_p),
+        ("min_p", s.min_p),
+        ("penalty", s.repetition_penalty),
+    ];
+    words.extend(floats.iter().filter_map(|(n, v)| v.map(|v| format!("{n}={v}"))));
+    words.extend(s.top_k.map(|k| format!("top_k={k}")));
+    words.extend(s.max_tokens.map(|k| format!("max={k}")));
+    words.extend(ask.seed.map(|k| format!("seed={k}")));
+    words.extend(ask.stop.iter().map(|t| format!("stop={t}")));
+    words.extend(ask.ignore_eos.then(|| "ignore_eos".to_owned()));
+    words.extend(delivery.stream.then(|| "stream".to_owned()));
+    words.extend(delivery.include_usage.then(|| "usage".to_owned()));
+    words.extend(delivery.echo.iter().map(|e| format!("echo={e}")));
+    words.extend(delivery.ignored.iter().map(|n| format!("-{n}")));
+    words.join(" ")
+}
+
+#[test]
+fn what_clients_send() {
+    let hi = r#""messages":[{"role":"user","content":"hi"}]"#;
+    // The least: the model is found by itself.
+    check(chat, &format!("{{{hi}}}"), "auto user:hi");
+    check(chat, &format!(r#"{{"model":"law",{hi}}}"#), "law user:hi");
+    // SDKs send null for what is not set.
+    check(
+        chat,
+        &format!(
+            r#"{{"model":null,"temperature":null,"stop":null,"stream":null,"tools":null,{hi}}}"#
+        ),
+        "auto user:hi",
+    );
+    // An editor: a list of parts, both limits, tools, usage.
+    check(
+        chat,
+        r#"{"model":"auto","messages":[{"role":"developer","content":[{"type":"text","text":"be "},{"type":"text","text":"brief"}]},
+            {"role":"user","content":[{"type":"text","text":"say hi","cache_control":{"type":"ephemeral"}}]}],
+            "stream":true,"stream_options":{"include_usage":true},"store":false,"max_tokens":9,"max_completion_tokens":4096,
+            "tools":[{"type":"function","function":{"name":"read"}}],"tool_choice":"auto","prompt_cache_key":"k"}"#,
+        "auto system:be brief user:say hi max=4096 stream usage -tools",
+    );
+    // A tool loop: the assistant's turn has no text, the tool's has.
+    check(
+        chat,
+        r#"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":[{}],"reasoning_content":"r"},
+            {"role":"tool","tool_call_id":"1","content":"42"}]}"#,
+        "auto user:q assistant: tool:42",
+    );
+    // Everything a sampler can be told.
+    check(
+        chat,
+        &format!(
+            r#"{{{hi},"temperature":0,"top_p":1,"min_p":0.05,"top_k":40,"repetition_penalty":1.1,"seed":7,"max_tokens":5,"ignore_eos":true}}"#
+        ),
+        "auto user:hi temperature=0 top_p=1 min_p=0.05 penalty=1.1 top_k=40 max=5 seed=7 ignore_eos",
+    );
+    check(chat, &format!(r#"{{{hi},"stop":"END"}}"#), "auto user:hi stop=END");
+    check(chat, &format!(r#"{{{hi},"stop":["a","","b"]}}"#), "auto user:hi stop=a stop=b");
+    // Numbers that mean "no": nothing is ignored, since nothing was asked.
+    check(
+        chat,
+        &format!(
+            r#"{{{hi},"tools":[],"logprobs":false,"presence_penalty":0.0,"response_format":{{"type":"text"}},"n":1,"top_k":-1}}"#
+        ),
+        "auto user:hi top_k=0",
+    );
+    check(
+        chat,
+        &format!(r#"{{{hi},"presence_penalty":0.5,"response_format":{{"type":"json_object"}}}}"#),
+        "auto user:hi -response_format -presence_penalty",
+    );
+}
+
+#[test]
+fn raw_prompts() {
+    check(completion, r#"{"prompt":"Once"}"#, "auto text:Once max=16");
+    check(
+        completion,
+        r#"{"prompt":["Once"],"echo":true,"max_tokens":3}"#,
+        "auto text:Once max=3 echo=Once",
+    );
+    check(completion, r#"{"prompt":[1,2,3],"suffix":""}"#, "auto tokens:[1, 2, 3] max=16");
+    check(
+        completion,
+        r#"{"prompt":[[1,2]],"temperature":0}"#,
+        "auto tokens:[1, 2] temperature=0 max=16",
+    );
+    check(
+        completion,
+        r#"{"prompt":["a","b"]}"#,
+        "! prompt: only one prompt per request is answered",
+    );
+    check(completion, r#"{"prompt":[]}"#, "! prompt: at least one token is needed");
+    check(
+        completion,
+        r#"{"prompt":[1,-1]}"#,
+        "! prompt[1]: a token id is expected, this is a number",
+    );
+    check(
+        completion,
+        r#"{"prompt":7}"#,
+        "! prompt: a string, or an array of token ids is expected, this is a number",
+    );
+    check(completion, "{}", "! prompt: it is needed");
+    check(
+        completion,
+        r#"{"prompt":"a","suffix":"b"}"#,
+        "! suffix: filling in the middle is not supported; leave it out",
+    );
+}
+
+#[test]
+fn a_bad_field_is_named() {
+    let hi = r#""messages":[{"role":"user","content":"hi"}]"#;
+    let with = |field: &str| format!("{{{hi},{field}}}");
+    check(chat, "{}", "! messages: an array of messages is needed");
+    check(chat, r#"{"messages":[]}"#, "! messages: at least one message is needed");
+    check(chat, r#"{"messages":"hi"}"#, "! messages: an array is expected, this is a string");
+    check(chat, r#"{"messages":["hi"]}"#, "! messages[0]: an object is expected, this is a string");
+    check(
+        chat,
+        r#"{"messages":[{"role":"user","content":"a"},{"role":"robot","content":"b"}]}"#,
+        "! messages[1].role: `system`, `developer`, `user`, `assistant` or `tool` is expected",
+    );
+    check(chat, r#"{"messages":[{"role":"user"}]}"#, "! messages[0].content: a text is needed");
+    check(
+        chat,
+        r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"u"}}]}]}"#,
+        "! messages[0].content[1].type: only parts of type `text` can be read by this model",
+    );
+    check(chat, &with(r#""temperature":3"#), "! temperature: 3 is not between 0 and 2");
+    check(
+        chat,
+        &with(r#""temperature":"hot""#),
+        "! temperature: a number is expected, this is a string",
+    );
+    check(chat, &with(r#""top_p":1.5"#), "! top_p: 1.5 is not between 0 and 1");
+    check(chat, &with(r#""top_k":1.5"#), "! top_k: a whole number is expected, this is a number");
+    check(chat, &with(r#""max_tokens":0"#), "! max_tokens: 0 is less than 1");
+    check(chat, &with(r#""n":2"#), "! n: only 1 answer per request is made");
+    check(chat, &with(r#""stop":[1]"#), "! stop[0]: a string is expected, this is a number");
+    check(
+        chat,
+        &with(r#""stream":"yes""#),
+        "! stream: true or false is expected, this is a string",
+    );
+    check(
+        chat,
+        &with(r#""stream_options":{"include_usage":1}"#),
+        "! stream_options.include_usage: true or false is expected, this is a number",
+    );
+    check(chat, &with(r#""model":4"#), "! model: a string is expected, this is a number");
+}
+
+#[test]
+fn what_is_not_json() {
+    for body in ["", "{", "nul", "[1,", "\u{0}", r#"{"a":"\ud800"}"#] {
+        let refusal = chat(body.as_bytes()).expect_err(body);
+        assert_eq!(refusal.code(), "invalid_json", "{body}");
+    }
+    // Deep nesting must not end the process.
+    let deep = "[".repeat(100_000);
+    assert_eq!(chat(deep.as_bytes()).expect_err("deep").code(), "invalid_json");
+    assert_eq!(chat(b"[]").expect_err("a list").code(), "invalid_json");
+    assert_eq!(chat(b"\xff\xfe").expect_err("not UTF-8").code(), "invalid_json");
+}
+
+#[test]
+fn a_route_body_is_a_text_or_a_chat() {
+    let turns = |body: &str| match route(body.as_bytes()) {
+        Ok(Ask { input: Input::Chat(turns), model, .. }) => format!("{model} {}", turns.len()),
+        Ok(other) => format!("{other:?}"),
+        Err(refusal) => refusal.to_string(),
+    };
+    assert_eq!(turns(r#"{"text":"what is a tort?"}"#), "auto 1");
+    let two = r#"{"model":"law","messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}]}"#;
+    assert_eq!(turns(two), "law 2");
+    assert_eq!(turns("{}"), "text: send `text`, or `messages` as for chat/completions");
+}
