@@ -34,12 +34,12 @@ STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, 
 
 
 def smooth(values, span):
-    """Mean over the last `span` steps, leaving out steps without such rows."""
+    """Mean over the last `span` steps that have such rows; none while fewer than a quarter do."""
     valid = ~np.isnan(values)
     total = np.cumsum(np.where(valid, values, 0.0))
     count = np.cumsum(valid)
     total[span:], count[span:] = total[span:] - total[:-span], count[span:] - count[:-span]
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=4 * count >= span)
 
 
 def read_log(path):
