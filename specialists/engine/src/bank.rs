@@ -121,6 +121,18 @@ impl Bank {
         moved
     }
 
+    /// Bytes of all experts, resident or not, that the system has mapped for this process now; `None` where it does
+    /// not tell.
+    pub fn mapped_bytes(&self) -> Option<u64> {
+        let slices = self.model.blocks.iter().flat_map(|b| &b.experts).flat_map(|e| &e.slices);
+        memory::mapped_bytes(slices.map(|s| s.bytes()))
+    }
+
+    /// Bytes of one expert in each layer, the slices of a layer being alike.
+    pub fn bytes_by_layer(&self) -> Vec<u64> {
+        (0..self.model.shape().layers).map(|layer| self.bytes_of(layer, 0)).collect()
+    }
+
     /// Bytes that [`Bank::warm`] would bring in now.
     pub fn missing_bytes(&self, mask: &ExpertMask) -> u64 {
         self.each(mask)

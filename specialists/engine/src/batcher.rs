@@ -41,6 +41,20 @@ impl Default for EngineOptions {
     }
 }
 
+impl EngineOptions {
+    /// Bytes that a step's intermediate results take at most, and the experts of one layer that are computed from the
+    /// map without being resident.
+    pub fn workspace_bytes(&self, model: &Model) -> u64 {
+        let s = model.shape();
+        let rows = self.prefill_chunk + self.max_rows;
+        let attention = 2 * s.heads * s.head_dim + 2 * s.kv_dim() + s.context;
+        let routed = 2 * s.experts + s.top_k * (3 * s.expert_ff + s.dim);
+        let floats = rows * (6 * s.dim + attention + routed) + self.max_rows * s.vocab;
+        let layer = (0..s.layers).map(|l| model.expert_bytes(l..l + 1)).max().unwrap_or(0);
+        (floats * size_of::<f32>()) as u64 + layer
+    }
+}
+
 /// One answer to be made.
 pub struct Request {
     pub prompt: Vec<u32>,

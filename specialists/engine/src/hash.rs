@@ -44,7 +44,7 @@ impl io::Write for Sink<'_> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     bytes: u64,
-    modified_ns: u128,
+    modified_ns: u64,
     inode: u64,
 }
 
@@ -105,7 +105,7 @@ fn identity(path: &Path) -> io::Result<Identity> {
     #[cfg(not(unix))]
     let inode = 0;
     let modified = meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Identity { bytes: meta.len(), modified_ns: modified.as_nanos(), inode })
+    Ok(Identity { bytes: meta.len(), modified_ns: modified.as_nanos() as u64, inode })
 }
 
 #[cfg(test)]

@@ -33,6 +33,18 @@ impl ExpertMask {
         ExpertMask::of(shape.experts, &vec![all; shape.layers])
     }
 
+    /// Nothing stays: the start of a union.
+    pub fn none(shape: &Shape) -> ExpertMask {
+        ExpertMask::of(shape.experts, &vec![Vec::new(); shape.layers])
+    }
+
+    /// Adds all experts of another mask of the same parent.
+    pub fn unite(&mut self, other: &ExpertMask) {
+        for (mine, theirs) in self.layers.iter_mut().zip(&other.layers) {
+            mine.iter_mut().zip(theirs).for_each(|(a, b)| *a |= b);
+        }
+    }
+
     fn of(experts: usize, kept: &[Vec<u32>]) -> ExpertMask {
         let mut layers = vec![vec![0u64; experts.div_ceil(64)]; kept.len()];
         for (bits, ids) in layers.iter_mut().zip(kept) {

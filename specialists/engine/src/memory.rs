@@ -51,6 +51,35 @@ pub fn give_back(bytes: &[u8]) {
     advise(whole_pages(bytes.as_ptr() as usize, bytes.len()), Advice::LinuxDontNeed);
 }
 
+/// Bytes of the ranges that are mapped for this process now, by whole pages; `None` where the system does not tell
+/// (Linux does, in `/proc/self/pagemap`).
+pub fn mapped_bytes<'a>(ranges: impl Iterator<Item = &'a [u8]>) -> Option<u64> {
+    use std::io::{Read, Seek, SeekFrom};
+    const PRESENT: u64 = 1 << 63;
+    let mut pagemap = std::fs::File::open("/proc/self/pagemap").ok()?;
+    let (page, mut total) = (page_bytes(), 0u64);
+    for range in ranges {
+        let (address, bytes) = whole_pages(range.as_ptr() as usize, range.len());
+        pagemap.seek(SeekFrom::Start((address / page * 8) as u64)).ok()?;
+        let mut entries = vec![0u8; bytes / page * 8];
+        pagemap.read_exact(&mut entries).ok()?;
+        let present =
+            entries.as_chunks::<8>().0.iter().filter(|e| u64::from_le_bytes(**e) & PRESENT != 0);
+        total += (present.count() * page) as u64;
+    }
+    Some(total)
+}
+
+/// What the system counts for this process, bytes: private (anonymous) and file pages; `None` where it does not tell.
+pub fn process_resident_bytes() -> Option<(u64, u64)> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = |key: &str| -> Option<u64> {
+        let line = status.lines().find_map(|l| l.strip_prefix(key))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    Some((kib("RssAnon:")? * 1024, kib("RssFile:")? * 1024))
+}
+
 fn advise((address, bytes): (usize, usize), advice: Advice) {
     if bytes > 0 {
         // SAFETY: the range is within a mapping that the caller holds.  Read-only file pages are read again when they

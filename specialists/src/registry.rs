@@ -1,0 +1,258 @@
+//! The finished specialists of one parent: those shipped in the binary, and the folder where others are registered.
+//!
+//! A specialist is a folder `registry/<id>/` with `mask.json` and `manifest.toml`; the manifest is renamed into place
+//! last, so that a reader sees none or all of it.  A registered one replaces a shipped one of the same id.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::{ExpertMask, MaskFile, MaskFileError, Shape, hash};
+use include_dir::{Dir, include_dir};
+use thiserror::Error;
+
+use crate::manifest::{Manifest, ManifestError, State, valid_id};
+
+static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/nano/specialists");
+
+/// A specialist that can be served.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub manifest: Manifest,
+    pub mask: Arc<ExpertMask>,
+    /// It came with the binary.
+    pub shipped: bool,
+}
+
+/// Why one specialist is not served; the others are.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: std::io::Error },
+    #[error("{path}: {error}")]
+    Manifest { path: PathBuf, error: ManifestError },
+    #[error("{path}: {error}")]
+    Mask { path: PathBuf, error: MaskFileError },
+    #[error("{path}: {what}; make the specialist again")]
+    Mismatch { path: PathBuf, what: String },
+}
+
+/// The specialists of one parent.
+pub struct Registry {
+    folder: PathBuf,
+    shape: Shape,
+    parent: String,
+    disabled: Vec<String>,
+}
+
+impl Registry {
+    /// `home` is the folder that holds `registry/`; `parent` the hash of the parent's file; ids in `disabled` are not
+    /// served.
+    pub fn open(home: &Path, shape: &Shape, parent: &str, disabled: &[String]) -> Registry {
+        Registry {
+            folder: home.join("registry"),
+            shape: shape.clone(),
+            parent: parent.to_owned(),
+            disabled: disabled.to_vec(),
+        }
+    }
+
+    /// Where specialists are registered.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// All that can be served now, by id, and what is wrong with the rest.  Specialists of other parents, retired and
+    /// disabled ones are neither.
+    pub fn read(&self) -> (BTreeMap<String, Entry>, Vec<RegistryError>) {
+        let mut all = Vec::new();
+        for dir in SHIPPED.dirs() {
+            let text =
+                |name: &str| dir.get_file(dir.path().join(name)).map(include_dir::File::contents);
+            if let (Some(manifest), Some(mask)) = (text("manifest.toml"), text("mask.json")) {
+                all.push(self.entry(dir.path(), &String::from_utf8_lossy(manifest), mask, true));
+            }
+        }
+        let mut folders: Vec<PathBuf> =
+            fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        folders.sort();
+        for path in folders {
+            // Without a manifest it does not exist (yet).
+            let Ok(manifest) = fs::read_to_string(path.join("manifest.toml")) else { continue };
+            all.push(match fs::read(path.join("mask.json")) {
+                Ok(mask) => self.entry(&path, &manifest, &mask, false),
+                Err(error) => Err(RegistryError::Io { path: path.join("mask.json"), error }),
+            });
+        }
+        let (mut found, mut wrong) = (BTreeMap::new(), Vec::new());
+        for entry in all {
+            match entry {
+                Ok(Some(entry)) => drop(found.insert(entry.manifest.id.clone(), entry)),
+                Ok(None) => {}
+                Err(error) => wrong.push(error),
+            }
+        }
+        (found, wrong)
+    }
+
+    fn entry(
+        &self,
+        path: &Path,
+        manifest: &str,
+        mask: &[u8],
+        shipped: bool,
+    ) -> Result<Option<Entry>, RegistryError> {
+        let manifest = Manifest::parse(manifest)
+            .map_err(|error| RegistryError::Manifest { path: path.join("manifest.toml"), error })?;
+        let mismatch = |what: String| RegistryError::Mismatch { path: path.to_owned(), what };
+        if path.file_name().and_then(|n| n.to_str()) != Some(&manifest.id) {
+            return Err(mismatch(format!("the manifest is of {:?}", manifest.id)));
+        }
+        if manifest.parent != self.parent
+            || manifest.state == State::Retired
+            || self.disabled.contains(&manifest.id)
+        {
+            return Ok(None);
+        }
+        let sha256 = hash::hex(mask);
+        if sha256 != manifest.mask_sha256 {
+            return Err(mismatch(format!(
+                "mask.json has hash {sha256}, the manifest says {}",
+                manifest.mask_sha256
+            )));
+        }
+        let wrong = |error| RegistryError::Mask { path: path.join("mask.json"), error };
+        let file = MaskFile::parse(&String::from_utf8_lossy(mask)).map_err(wrong)?;
+        let mask = Arc::new(file.mask(&self.shape, &self.parent).map_err(wrong)?);
+        Ok(Some(Entry { manifest, mask, shipped }))
+    }
+
+    /// Registers a specialist, or replaces the one of its id; `mask` is the text of its `mask.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]; nothing that could be read as a specialist is left behind.
+    pub fn register(&self, manifest: &Manifest, mask: &str) -> Result<(), RegistryError> {
+        if !valid_id(&manifest.id) {
+            let error = ManifestError::Id { id: manifest.id.clone() };
+            return Err(RegistryError::Manifest { path: self.folder.clone(), error });
+        }
+        let folder = self.folder.join(&manifest.id);
+        let text = manifest
+            .to_toml()
+            .map_err(|error| RegistryError::Manifest { path: folder.clone(), error })?;
+        // What would not be served is not registered.
+        self.entry(&folder, &text, mask.as_bytes(), false)?;
+        let io = |error| RegistryError::Io { path: folder.clone(), error };
+        fs::create_dir_all(&folder).map_err(io)?;
+        // A reader of the old manifest must not find the new mask under it.
+        match fs::remove_file(folder.join("manifest.toml")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        engine::file::replace(&folder.join("mask.json"), mask.as_bytes()).map_err(io)?;
+        engine::file::replace(&folder.join("manifest.toml"), text.as_bytes()).map_err(io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Created;
+
+    fn shape() -> Shape {
+        Shape {
+            architecture: "qwen3moe".into(),
+            name: "test".into(),
+            layers: 1,
+            dim: 4,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 4,
+            experts: 4,
+            top_k: 2,
+            expert_ff: 4,
+            vocab: 8,
+            context: 16,
+            rope_base: 1e4,
+            norm_eps: 1e-6,
+        }
+    }
+
+    fn sample(id: &str) -> (Manifest, String) {
+        let mask = MaskFile {
+            format: engine::MASK_FORMAT.into(),
+            parent: "p".into(),
+            domain: id.into(),
+            score: "gate".into(),
+            experts: vec![2],
+            kept: vec![vec![1, 3]],
+            coverage: vec![0.9],
+            profile: "q".into(),
+            passes: vec![],
+        }
+        .to_json()
+        .unwrap();
+        let manifest = Manifest {
+            id: id.into(),
+            domain: id.into(),
+            parent: "p".into(),
+            mask_sha256: hash::hex(mask.as_bytes()),
+            state: State::Active,
+            think: Default::default(),
+            sampling: Default::default(),
+            evaluation: None,
+            created: Created {
+                profile_sha256: "q".into(),
+                corpus_sha256: "c".into(),
+                score: "gate".into(),
+                coverage: 0.9,
+                time: 0,
+                version: "0".into(),
+            },
+        };
+        (manifest, mask)
+    }
+
+    /// What is served after `prepare` had its way with the registry's folder.
+    #[track_caller]
+    fn check(prepare: impl Fn(&Path), want: &[&str], complaints: usize) {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path(), &shape(), "p", &["off".into()]);
+        for id in ["law", "math", "off"] {
+            let (manifest, mask) = sample(id);
+            registry.register(&manifest, &mask).unwrap();
+        }
+        prepare(registry.folder());
+        let (found, wrong) = registry.read();
+        assert_eq!(found.keys().collect::<Vec<_>>(), want);
+        assert_eq!(wrong.len(), complaints, "{wrong:?}");
+    }
+
+    #[test]
+    fn what_is_served() {
+        check(|_| {}, &["law", "math"], 0);
+        // Being written: the manifest is not there yet.
+        check(|d| fs::remove_file(d.join("law/manifest.toml")).unwrap(), &["math"], 0);
+        check(|d| fs::remove_file(d.join("law/mask.json")).unwrap(), &["math"], 1);
+        check(|d| fs::write(d.join("law/mask.json"), "{}").unwrap(), &["math"], 1);
+        check(|d| fs::write(d.join("law/manifest.toml"), "id = 3").unwrap(), &["math"], 1);
+        check(|d| fs::rename(d.join("law"), d.join("other")).unwrap(), &["math"], 1);
+        check(|d| fs::write(d.join("stray"), "x").unwrap(), &["law", "math"], 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_registered() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path(), &shape(), "p", &[]);
+        let (manifest, mask) = sample("law");
+        let wrong = mask.replace("[1,3]", "[1,9]");
+        let wrong_hash = Manifest { mask_sha256: hash::hex(wrong.as_bytes()), ..manifest.clone() };
+        assert!(registry.register(&wrong_hash, &wrong).is_err());
+        assert!(registry.register(&manifest, &wrong).is_err());
+        let escape = Manifest { id: "../law".into(), ..manifest };
+        assert!(registry.register(&escape, &mask).is_err());
+        assert!(registry.read().0.is_empty());
+    }
+}
