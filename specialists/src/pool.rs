@@ -9,7 +9,7 @@
 //! 6. The generalist never evicts anyone: where not all experts fit, it runs from the map.
 //! 7. Specialists that other processes register are served within [`RESCAN`].
 //!
-//! Loading and evicting touch memory and may block, so they run on the blocking pool, one at a time, in order.
+//! Loading and evicting touch memory and may block, so a thread of their own does them, one after the other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -178,7 +178,9 @@ impl Pool {
             });
         }
         let (messages, inbox) = mpsc::unbounded_channel();
+        let loader = loader(options.bank.clone(), messages.downgrade());
         let mut owner = Owner {
+            loader,
             full: Arc::new(ExpertMask::full(options.model.shape())),
             complaints: wrong.len(),
             options,
@@ -264,7 +266,38 @@ struct Waiting {
     load_ms: u64,
 }
 
+/// Memory to give back, then to bring in.
+struct Work {
+    evict: Vec<Arc<ExpertMask>>,
+    warm: Option<(String, Arc<ExpertMask>)>,
+}
+
+/// The thread that moves memory; it ends with the owner.
+fn loader(
+    bank: Arc<Bank>,
+    pool: mpsc::WeakUnboundedSender<Message>,
+) -> std::sync::mpsc::Sender<Work> {
+    let (sender, work) = std::sync::mpsc::channel::<Work>();
+    std::thread::spawn(move || {
+        for Work { evict, warm } in work {
+            let begun = Instant::now();
+            for mask in evict {
+                bank.evict(&mask);
+            }
+            let Some((id, mask)) = warm else { continue };
+            let moved = bank.warm(&mask);
+            // Without a pool nobody asks.
+            if let Some(pool) = pool.upgrade() {
+                let _ = pool.send(Message::Loaded { id, moved, took: begun.elapsed() });
+            }
+        }
+    });
+    sender
+}
+
 struct Owner {
+    /// In order: what is evicted is given back before what comes after is brought in.
+    loader: std::sync::mpsc::Sender<Work>,
     options: PoolOptions,
     full: Arc<ExpertMask>,
     by_layer: Vec<u64>,
@@ -421,19 +454,7 @@ impl Owner {
         let mask = slot.entry.mask.clone();
         self.loading = true;
         self.count();
-        let (bank, id, messages) =
-            (self.options.bank.clone(), id.to_owned(), self.messages.clone());
-        tokio::task::spawn_blocking(move || {
-            let begun = Instant::now();
-            for mask in leave {
-                bank.evict(&mask);
-            }
-            let moved = bank.warm(&mask);
-            // Without a pool nobody asks.
-            if let Some(messages) = messages.upgrade() {
-                let _ = messages.send(Message::Loaded { id, moved, took: begun.elapsed() });
-            }
-        });
+        let _ = self.loader.send(Work { evict: leave, warm: Some((id.to_owned(), mask)) });
     }
 
     /// Enters what is warm or being loaded into the ledger.
@@ -509,8 +530,7 @@ impl Owner {
         for id in ids {
             let Some(slot) = self.slots.remove(&id) else { continue };
             if slot.heat == Heat::Warm {
-                let bank = self.options.bank.clone();
-                tokio::task::spawn_blocking(move || bank.evict(&slot.entry.mask));
+                let _ = self.loader.send(Work { evict: vec![slot.entry.mask], warm: None });
             }
             self.count();
         }
