@@ -1,0 +1,258 @@
+//! The whole engine on the embedded parent: what it promises about bits, batches and memory.
+
+use std::sync::Arc;
+
+use engine::gguf::Gguf;
+use engine::kv::{KvStore, bytes_per_token};
+use engine::{
+    Bank, Engine, EngineError, EngineOptions, Event, ExpertMask, Finish, Model, Profile, Reason,
+    Request, SamplingParams, Segment, Session, Want, forward,
+};
+
+fn parent() -> (Arc<Model>, Arc<Bank>) {
+    let model = Model::load(Gguf::nano().unwrap()).unwrap();
+    let bank = Bank::new(model.clone());
+    (model, bank)
+}
+
+/// A mask of half the experts, different for each `seed`.
+fn half(model: &Model, seed: u64) -> ExpertMask {
+    let (shape, mut rng) = (model.shape(), fastrand::Rng::with_seed(seed));
+    let kept: Vec<Vec<u32>> = (0..shape.layers)
+        .map(|_| rng.choose_multiple(0..shape.experts as u32, shape.experts / 2))
+        .collect();
+    ExpertMask::from_kept(shape, &kept).unwrap()
+}
+
+fn tokens(n: usize, seed: u64) -> Vec<u32> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..n).map(|_| rng.u32(3..8000)).collect()
+}
+
+/// Logits of the last token of each text when all are read in one batch, cut into pieces of `piece` tokens.
+fn together(
+    model: &Model,
+    bank: &Bank,
+    texts: &[Vec<u32>],
+    masks: &[Option<ExpertMask>],
+    piece: usize,
+) -> Vec<Vec<f32>> {
+    let store = KvStore::new(model.shape(), bytes_per_token(model.shape()) * 4096).unwrap();
+    let mut pages: Vec<_> = texts.iter().map(|t| store.reserve(t.len()).unwrap()).collect();
+    let mut last = vec![Vec::new(); texts.len()];
+    for step in 0.. {
+        let mut which = Vec::new();
+        let mut segments = Vec::new();
+        for (i, (text, pages)) in texts.iter().zip(&mut pages).enumerate() {
+            let (from, to) = ((step * piece).min(text.len()), ((step + 1) * piece).min(text.len()));
+            if from < to {
+                which.push(i);
+                segments.push(Segment {
+                    tokens: &text[from..to],
+                    pages,
+                    mask: masks[i].as_ref(),
+                    taps: None,
+                    prompt: true,
+                    want: Want::Last,
+                });
+            }
+        }
+        if segments.is_empty() {
+            return last;
+        }
+        for (i, output) in which.into_iter().zip(forward(model, bank, &mut segments)) {
+            last[i] = output.logits;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_row_depends_on_its_own_tokens_and_mask_alone() {
+    let (model, bank) = parent();
+    let texts: Vec<Vec<u32>> =
+        [1, 37, 64, 5].iter().enumerate().map(|(i, &n)| tokens(n, i as u64)).collect();
+    let masks = vec![None, Some(half(&model, 1)), Some(half(&model, 2)), Some(half(&model, 1))];
+    let alone: Vec<Vec<f32>> = (0..texts.len())
+        .map(|i| together(&model, &bank, &texts[i..=i], &masks[i..=i], 1000).remove(0))
+        .collect();
+    assert!(alone.iter().flatten().all(|v| v.is_finite()));
+    assert_ne!(
+        alone[1],
+        together(&model, &bank, &texts[1..2], &[None], 1000)[0],
+        "a mask must matter"
+    );
+    // One by one (decode), in odd pieces, and all at once (prefill), rows of three specialists together.
+    for piece in [1, 7, 1000] {
+        assert_eq!(together(&model, &bank, &texts, &masks, piece), alone, "pieces of {piece}");
+    }
+}
+
+#[test]
+fn a_mask_of_everything_is_no_mask() {
+    let (model, bank) = parent();
+    let text = tokens(40, 3);
+    let mut session = Session::new(&model, &bank, 64).unwrap();
+    let parent = session.logits(&text, None);
+    session.clear();
+    assert_eq!(parent, session.logits(&text, Some(&ExpertMask::full(model.shape()))));
+}
+
+#[test]
+fn taps_count_what_the_full_router_would_choose() {
+    let (model, bank) = parent();
+    let shape = model.shape().clone();
+    let text = tokens(50, 4);
+    let mask = half(&model, 5);
+    let mut whole = Profile::new(&shape, "p", "d");
+    let mut masked = Profile::new(&shape, "p", "d");
+    let mut session = Session::new(&model, &bank, 64).unwrap();
+    session.read(&text, None, Some(&mut whole), 20, |_, _| {});
+    session.clear();
+    session.read(&text, Some(&mask), Some(&mut masked), 20, |_, _| {});
+    for profile in [&whole, &masked] {
+        assert_eq!((profile.tokens, profile.prompt_tokens), (50, 20));
+        // Every token has one expert of each rank in each layer, and gates that sum to one.
+        let per_layer = |v: &[i64]| {
+            v.chunks(shape.experts * shape.top_k).map(|l| l.iter().sum()).collect::<Vec<i64>>()
+        };
+        assert_eq!(per_layer(&profile.all.counts), vec![50 * shape.top_k as i64; shape.layers]);
+        assert_eq!(per_layer(&profile.prompt.counts), vec![20 * shape.top_k as i64; shape.layers]);
+        for layer in 0..shape.layers {
+            assert!((profile.layer_gate_mass(layer).iter().sum::<f64>() - 50.0).abs() < 1e-3);
+        }
+    }
+    // The first layer sees the same states, so the full router's choices are the same there; what ran is not.
+    let first = shape.experts * shape.top_k;
+    assert_eq!(whole.all.counts[..first], masked.all.counts[..first]);
+    for expert in (0..shape.experts).filter(|&e| !mask.contains(0, e)) {
+        assert_eq!(masked.all.output_norm[expert], 0.0);
+    }
+    assert!(
+        whole.all.output_norm.iter().sum::<f64>()
+            > masked.all.output_norm.iter().sum::<f64>() * 0.1
+    );
+}
+
+#[test]
+fn experts_come_and_go_by_reference() {
+    let (model, bank) = parent();
+    let (a, b) = (half(&model, 1), half(&model, 2));
+    let first = bank.warm(&a);
+    assert_eq!((first.bytes, bank.resident_bytes()), (bank.bytes(&a), bank.bytes(&a)));
+    // The second brings in only what the first has not.
+    let second = bank.warm(&b);
+    assert_eq!(bank.resident_bytes(), first.bytes + second.bytes);
+    assert!(second.bytes > 0 && second.bytes < bank.bytes(&b));
+    assert_eq!(bank.missing_bytes(&a), 0);
+    // Evicting it frees what the first does not need.
+    assert_eq!(bank.evict(&b), second);
+    assert_eq!((bank.resident_bytes(), bank.missing_bytes(&a)), (first.bytes, 0));
+    bank.evict(&a);
+    assert_eq!(bank.resident_bytes(), 0);
+}
+
+fn request(model: &Model, text: &str) -> Request {
+    Request {
+        prompt: model.tokenizer().encode_prompt(text, true),
+        mask: None,
+        sampling: SamplingParams::default(),
+        stop: vec![],
+        max_tokens: 12,
+        ignore_eos: true,
+    }
+}
+
+fn run(engine: &Engine, request: Request) -> (String, Box<Finish>) {
+    let mut generation = engine.generate(request).unwrap();
+    let mut text = String::new();
+    loop {
+        match generation.next_blocking().expect("the engine runs") {
+            Event::Text(piece) => text += &piece,
+            Event::Done(finish) => return (text, finish),
+        }
+    }
+}
+
+#[test]
+fn answers_do_not_depend_on_company() {
+    let (model, bank) = parent();
+    let options = EngineOptions { kv_bytes: 8 << 20, max_rows: 8, prefill_chunk: 16 };
+    let engine = Engine::start(model.clone(), bank, "p", options).unwrap();
+    let texts = [
+        "The court held that",
+        "def reverse(items):",
+        "The derivative of x",
+        "Symptoms of anemia include tiredness and",
+    ];
+    let alone: Vec<String> = texts.iter().map(|t| run(&engine, request(&model, t)).0).collect();
+    let together: Vec<_> = texts
+        .iter()
+        .map(|t| {
+            let (engine, request) = (engine.clone(), request(&model, t));
+            std::thread::spawn(move || run(&engine, request).0)
+        })
+        .collect();
+    let together: Vec<String> = together.into_iter().map(|t| t.join().unwrap()).collect();
+    assert_eq!(together, alone);
+    assert!(alone.iter().all(|t| !t.is_empty()));
+}
+
+#[test]
+fn answers_end_where_they_must() {
+    let (model, bank) = parent();
+    let options = EngineOptions {
+        kv_bytes: bytes_per_token(model.shape()) * 128,
+        max_rows: 4,
+        prefill_chunk: 64,
+    };
+    let engine = Engine::start(model.clone(), bank, "p", options).unwrap();
+    let (text, finish) = run(&engine, request(&model, "The law of"));
+    assert_eq!((finish.reason, finish.completion_tokens), (Reason::Length, 12));
+    assert_eq!(
+        finish.taps.tokens as usize,
+        finish.prompt_tokens + 11,
+        "the last token is not read again"
+    );
+    // A stop string cuts the text before it.
+    let stop: String = text.chars().skip(4).take(3).collect();
+    let (cut, finish) =
+        run(&engine, Request { stop: vec![stop.clone()], ..request(&model, "The law of") });
+    assert_eq!(finish.reason, Reason::Stop);
+    assert_eq!(cut, text[..text.find(&stop).unwrap()]);
+    // The longest answer is cut to what the store holds.
+    let (_, finish) =
+        run(&engine, Request { max_tokens: usize::MAX, ..request(&model, "The law of") });
+    assert_eq!(finish.prompt_tokens + finish.completion_tokens, 128);
+    for (prompt, want) in [
+        (vec![], EngineError::Empty),
+        (vec![5; 128], EngineError::TooLong { prompt: 128, most: 128 }),
+        (vec![5, 8192], EngineError::Token { id: 8192, vocab: 8192 }),
+    ] {
+        assert_eq!(engine.generate(Request { prompt, ..request(&model, "x") }).err(), Some(want));
+    }
+}
+
+#[test]
+fn a_dropped_generation_gives_its_pages_back() {
+    let (model, bank) = parent();
+    let options = EngineOptions {
+        kv_bytes: bytes_per_token(model.shape()) * 1024,
+        max_rows: 4,
+        prefill_chunk: 64,
+    };
+    let engine = Engine::start(model.clone(), bank, "p", options).unwrap();
+    let long = |max_tokens| Request { max_tokens, ..request(&model, "Once upon a time") };
+    // It holds all pages, and would for a thousand tokens.
+    let mut first = engine.generate(long(1000)).unwrap();
+    assert!(matches!(first.next_blocking(), Some(Event::Text(_))));
+    let held = engine.kv_bytes_in_use();
+    assert!(held > engine.kv_bytes() / 2);
+    drop(first);
+    // The next one needs those pages; that it ends at all shows that they came back.
+    let (_, finish) = run(&engine, long(900));
+    assert_eq!(finish.completion_tokens, 900);
+    // A sequence's pages go when the engine next looks.
+    run(&engine, long(1));
+    assert!(engine.kv_bytes_in_use() < held);
+}
