@@ -48,8 +48,31 @@ impl Session {
         &mut self,
         tokens: &[u32],
         mask: Option<&ExpertMask>,
+        taps: Option<&mut Profile>,
+        prompt: usize,
+        each: impl FnMut(usize, &[f32]),
+    ) {
+        self.run(tokens, mask, taps, prompt, Want::All, each);
+    }
+
+    /// The same without logits, which profiling does not need and a large vocabulary makes dear.
+    pub fn feed(
+        &mut self,
+        tokens: &[u32],
+        mask: Option<&ExpertMask>,
+        taps: Option<&mut Profile>,
+        prompt: usize,
+    ) {
+        self.run(tokens, mask, taps, prompt, Want::None, |_, _| {});
+    }
+
+    fn run(
+        &mut self,
+        tokens: &[u32],
+        mask: Option<&ExpertMask>,
         mut taps: Option<&mut Profile>,
         prompt: usize,
+        want: Want,
         mut each: impl FnMut(usize, &[f32]),
     ) {
         let vocab = self.model.shape().vocab;
@@ -66,7 +89,7 @@ impl Session {
                 mask,
                 taps: taps.as_deref_mut(),
                 prompt: at < prompt,
-                want: Want::All,
+                want,
             };
             let outputs = forward(&self.model, &self.bank, &mut [segment]);
             for (i, logits) in outputs[0].logits.chunks_exact(vocab).enumerate() {
