@@ -13,6 +13,7 @@
 
 use std::str::FromStr;
 
+use engine::{MASK_FORMAT, MaskFile, Pass as Recorded, Profile};
 use thiserror::Error;
 
 /// What makes an expert matter.  The norm-weighted scores need a profile with
@@ -84,7 +85,8 @@ impl Target {
 pub struct Request {
     pub target: Target,
     /// One count for all layers, as llama.cpp and every runtime that reads a
-    /// single `expert_count` needs.
+    /// single `expert_count` needs.  Otherwise a count or a share is the mean
+    /// over the layers, and goes where the score is spread widest.
     pub uniform: bool,
 }
 
@@ -108,6 +110,14 @@ pub struct Taps<'a> {
     pub top_k: usize,
     pub counts: &'a [i64],
     pub gate_mass: &'a [f64],
+}
+
+impl<'a> Taps<'a> {
+    /// Of all tokens, prompt and answer.
+    pub fn of(profile: &'a Profile) -> Taps<'a> {
+        let Profile { layers, experts, top_k, ref all, .. } = *profile;
+        Taps { layers, experts, top_k, counts: &all.counts, gate_mass: &all.gate_mass }
+    }
 }
 
 /// What one pass did to one layer.
@@ -274,16 +284,46 @@ pub fn choose(stats: &Stats, request: Request) -> Result<Choice, MaskError> {
 }
 
 fn base(stats: &Stats, request: Request, keep: &mut [Vec<bool>]) {
-    for layer in (0..keep.len()).filter(|layer| !stats.dense(*layer)) {
+    let layers: Vec<usize> = (0..keep.len()).filter(|layer| !stats.dense(*layer)).collect();
+    let experts = keep.first().map_or(0, Vec::len);
+    let each = match request.target {
+        Target::Count(count) => Some(count as usize),
+        Target::Share(share) => Some((share * experts as f64).round() as usize),
+        Target::Coverage(_) => None,
+    };
+    if let (Some(each), false) = (each, request.uniform) {
+        return spread(stats, &layers, each, keep);
+    }
+    for layer in layers {
         let row = &stats.score[layer];
         let order = heaviest_first(row);
         let count = match request.target {
-            Target::Count(count) => count as usize,
-            Target::Share(share) => (share * row.len() as f64).round() as usize,
             Target::Coverage(share) => fewest(row, &order, share),
+            _ => each.unwrap_or_default(),
         };
         order.iter().take(count).for_each(|&id| keep[layer][id] = true);
     }
+}
+
+/// Keeps `each` experts a layer in the mean: what the router needs in every
+/// layer, then the heaviest of all layers by their share of their own layer.
+/// Without that norm the layers with the largest sums would take everything.
+fn spread(stats: &Stats, layers: &[usize], each: usize, keep: &mut [Vec<bool>]) {
+    let mut rest = Vec::new();
+    for &layer in layers {
+        let row = &stats.score[layer];
+        let sum: f64 = row.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        for (rank, id) in heaviest_first(row).into_iter().enumerate() {
+            if rank < stats.top_k.min(each) {
+                keep[layer][id] = true;
+            } else {
+                rest.push((row[id] / sum, layer, id));
+            }
+        }
+    }
+    rest.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    let more = each.saturating_sub(stats.top_k) * layers.len();
+    rest.iter().take(more).for_each(|&(_, layer, id)| keep[layer][id] = true);
 }
 
 /// How many of `order` reach `share` of the row's sum.
@@ -332,6 +372,47 @@ fn heaviest_first(row: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..row.len()).collect();
     order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
     order
+}
+
+/// The mask file of a profile; `sha256` is of the profile's file.
+///
+/// # Errors
+///
+/// [`MaskError`]; never a partial mask.
+pub fn from_profile(
+    profile: &Profile,
+    sha256: &str,
+    score: Score,
+    request: Request,
+) -> Result<MaskFile, MaskError> {
+    let choice = choose(&Stats::new(Taps::of(profile), score)?, request)?;
+    let record = |step: Step| Recorded {
+        name: step.pass.to_owned(),
+        layer: step.layer,
+        added: step.added,
+        removed: step.removed,
+    };
+    Ok(MaskFile {
+        format: MASK_FORMAT.to_owned(),
+        parent: profile.parent.clone(),
+        domain: profile.domain.clone(),
+        score: score.name().to_owned(),
+        experts: choice.kept.iter().map(Vec::len).collect(),
+        kept: choice.kept,
+        coverage: choice.coverage,
+        profile: sha256.to_owned(),
+        passes: choice.steps.into_iter().map(record).collect(),
+    })
+}
+
+/// How much of another profile's gate mass a mask carries, by layer: the test
+/// on tokens it was not made from.
+///
+/// # Errors
+///
+/// [`MaskError`] if the profile cannot support a judgement.
+pub fn coverage(profile: &Profile, kept: &[Vec<u32>]) -> Result<Vec<f64>, MaskError> {
+    Ok(Stats::new(Taps::of(profile), Score::Gate)?.coverage(kept))
 }
 
 /// A mask of the same sizes drawn at random: the control that a score must
@@ -404,6 +485,12 @@ mod tests {
         // Layers choose alone, unless the runtime wants one count.
         check(&[&[9., 1., 0.], &[2., 3., 4.]], 1, Coverage(0.7), false, "#.. .##");
         check(&[&[9., 1., 0.], &[2., 3., 4.]], 1, Coverage(0.7), true, "##. .##, uniform 0:+[1]");
+        // A count in the mean goes where the mass is spread widest; ties to the
+        // lower layer.
+        check(&[&[8., 1., 1.], &[2., 3., 4.]], 1, Count(2), true, "##. .##");
+        check(&[&[8., 1., 1.], &[2., 3., 4.]], 1, Count(2), false, "#.. ###");
+        check(&[&[1., 1., 1.], &[9., 9., 9.]], 1, Count(2), false, "### #..");
+        check(&[&[9., 0., 0., 0.], &[1., 1., 1., 1.]], 2, Count(3), false, "##.. ####");
         // A block without experts stays without.
         check(&[&[0., 0., 0.], &[2., 3., 4.]], 1, Count(2), true, "... .##");
     }

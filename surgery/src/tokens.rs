@@ -1,0 +1,293 @@
+//! Items as the parent reads them: token ids in windows no longer than it can
+//! see, spread evenly over a corpus when only so many tokens are wanted.
+//!
+//! In: a [`Corpus`] and the parent's tokenizer and chat template.  Out:
+//! [`Window`]s, each with the number of its tokens that are prompt, so that
+//! what a user said and what the parent answers can be told apart.
+//!
+//! Long items are cut into windows one after another; each begins without
+//! memory of the last.
+
+use engine::{Model, TemplateError, TemplateMessage};
+use std::collections::BTreeSet;
+
+use config::Domains;
+use thiserror::Error;
+
+use crate::Progress;
+use crate::corpus::{Content, Corpus, CorpusError, Message, Part, Selection, Survey};
+
+/// The longest window, tokens, whatever the parent could see: keys and values
+/// of one window stay small, and an expert's use does not change much after it.
+const LONGEST_WINDOW: usize = 4096;
+
+/// What to read of a corpus.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    pub corpus: &'a Corpus,
+    pub domains: &'a Domains,
+    /// An id of `domains`; items with another label are left out.
+    pub domain: Option<&'a str>,
+    pub part: Part,
+    /// About so many tokens, spread over the corpus; `None` reads it all.
+    pub tokens: Option<u64>,
+}
+
+/// What the parent reads in one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub tokens: Vec<u32>,
+    /// The first so many are prompt.
+    pub prompt: usize,
+}
+
+#[derive(Debug, Error)]
+pub enum TokensError {
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    #[error("{path}:{line}: {error}")]
+    Template { path: std::path::PathBuf, line: u64, error: TemplateError },
+}
+
+impl Reading<'_> {
+    /// What the profile says it was made from; equal texts mean equal work, so
+    /// that an interrupted run can go on.
+    ///
+    /// # Errors
+    ///
+    /// When the corpus cannot be read.
+    pub fn source(&self) -> Result<String, TokensError> {
+        let part = match self.part {
+            Part::All => "all items",
+            Part::Training => "19 of 20 items",
+            Part::HeldBack => "every 20th item",
+        };
+        let tokens =
+            self.tokens.map(|n| format!(", {n} tokens spread over it")).unwrap_or_default();
+        Ok(format!("corpus {}, {part}{tokens}", self.corpus.sha256()?))
+    }
+
+    /// The domains its items are labelled with.
+    ///
+    /// # Errors
+    ///
+    /// The first bad line.
+    pub fn labels(&self) -> Result<BTreeSet<String>, TokensError> {
+        Ok(self.corpus.labels(self.selection())?)
+    }
+
+    fn selection(&self) -> Selection<'_> {
+        Selection { domains: self.domains, domain: self.domain, part: self.part }
+    }
+}
+
+/// Visits the windows of a reading; the visitor's error ends the walk.
+///
+/// # Errors
+///
+/// [`TokensError`], or the visitor's.
+pub fn walk<E: From<TokensError>>(
+    model: &Model,
+    reading: Reading,
+    visit: &mut dyn FnMut(Window) -> Result<(), E>,
+    progress: Progress,
+) -> Result<(), E> {
+    let (corpus, selection, limit) = (reading.corpus, reading.selection(), reading.tokens);
+    let survey = corpus.survey(selection).map_err(TokensError::from)?;
+    let mut spread = Spread::new(survey, limit);
+    let longest = model.shape().context.min(LONGEST_WINDOW);
+    for item in corpus.items(selection).map_err(TokensError::from)? {
+        let item = item.map_err(TokensError::from)?;
+        // Tokenising costs as much as reading; items that are not due are left unread.
+        if spread.due(item.bytes, 1.0) {
+            let (tokens, prompt) = encode(model, &item.content).map_err(|error| {
+                TokensError::Template { path: corpus.path().to_owned(), line: item.line, error }
+            })?;
+            let count = tokens.len().div_ceil(longest).max(1);
+            for (at, window) in windows(&tokens, prompt, longest).enumerate() {
+                if spread.due(item.bytes, at as f64 / count as f64) {
+                    spread.taken += window.tokens.len() as u64;
+                    visit(window)?;
+                }
+            }
+        }
+        spread.seen += item.bytes;
+        progress(spread.seen, survey.bytes, &corpus.name());
+    }
+    Ok(())
+}
+
+/// All windows of a reading; give it a limit, or they must fit in memory.
+///
+/// # Errors
+///
+/// [`TokensError`].
+pub fn collect(model: &Model, reading: Reading) -> Result<Vec<Window>, TokensError> {
+    let mut windows = Vec::new();
+    let mut visit = |window| {
+        windows.push(window);
+        Ok(())
+    };
+    walk::<TokensError>(model, reading, &mut visit, &mut |_, _, _| ())?;
+    Ok(windows)
+}
+
+/// Takes tokens in step with the bytes read, so that a limit falls evenly on
+/// the whole corpus without knowing how long its items are in tokens.
+#[derive(Debug)]
+struct Spread {
+    /// Tokens for each byte; `None` takes everything.
+    rate: Option<f64>,
+    /// Bytes of the items gone by.
+    seen: u64,
+    /// Tokens taken.
+    taken: u64,
+}
+
+impl Spread {
+    fn new(survey: Survey, limit: Option<u64>) -> Spread {
+        let rate = limit.map(|limit| limit as f64 / survey.bytes.max(1) as f64);
+        Spread { rate, seen: 0, taken: 0 }
+    }
+
+    /// Whether tokens at this share of an item of `bytes` are due.
+    fn due(&self, bytes: u64, share: f64) -> bool {
+        let read = self.seen as f64 + bytes as f64 * share;
+        self.rate.is_none_or(|rate| self.taken as f64 <= rate * read)
+    }
+}
+
+/// Ids of an item, and how many of them are prompt.
+fn encode(model: &Model, content: &Content) -> Result<(Vec<u32>, usize), TemplateError> {
+    let tokenizer = model.tokenizer();
+    match content {
+        // Control tokens written out are meant: corpora hold whole conversations as text.
+        Content::Text(text) => Ok((tokenizer.encode_prompt(text, true), 0)),
+        Content::Chat(turns) => {
+            let (prompt, answer) = rendered(turns, |turns, open| model.render(turns, open))?;
+            // Apart, as when the answer is generated: no token spans the seam.
+            let mut tokens = tokenizer.encode(&prompt, true);
+            let seam = tokens.len();
+            tokens.extend(tokenizer.encode(&answer, true));
+            Ok((tokens, seam))
+        }
+    }
+}
+
+/// A conversation's text up to its last answer, and that answer.
+fn rendered(
+    turns: &[Message],
+    render: impl Fn(&[TemplateMessage], bool) -> Result<String, TemplateError>,
+) -> Result<(String, String), TemplateError> {
+    let message =
+        |m: &Message| TemplateMessage { role: m.role.clone(), content: m.content.clone() };
+    let turns: Vec<TemplateMessage> = turns.iter().map(message).collect();
+    let whole = render(&turns, false)?;
+    let Some((_, before)) = turns.split_last().filter(|(last, _)| last.role == "assistant") else {
+        return Ok((whole, String::new()));
+    };
+    if before.is_empty() {
+        return Ok((String::new(), whole));
+    }
+    // Some templates open the answer with more than they write before a past
+    // one (an empty thought); then the seam is before the turn's header.
+    for open in [true, false] {
+        let prompt = render(before, open)?;
+        if let Some(answer) = whole.strip_prefix(&prompt) {
+            let answer = answer.to_owned();
+            return Ok((prompt, answer));
+        }
+    }
+    Ok((String::new(), whole))
+}
+
+fn windows(
+    tokens: &[u32],
+    prompt: usize,
+    longest: usize,
+) -> impl Iterator<Item = Window> + use<'_> {
+    tokens.chunks(longest.max(1)).enumerate().map(move |(at, tokens)| {
+        let before = at * longest.max(1);
+        Window { tokens: tokens.to_vec(), prompt: prompt.saturating_sub(before).min(tokens.len()) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_items_are_cut() {
+        #[track_caller]
+        fn check(tokens: u32, prompt: usize, longest: usize, want: &[(usize, usize)]) {
+            let ids: Vec<u32> = (0..tokens).collect();
+            let cut: Vec<Window> = windows(&ids, prompt, longest).collect();
+            let sizes: Vec<_> = cut.iter().map(|w| (w.tokens.len(), w.prompt)).collect();
+            assert_eq!(sizes, want);
+            assert_eq!(cut.into_iter().flat_map(|w| w.tokens).collect::<Vec<_>>(), ids);
+        }
+        check(5, 2, 8, &[(5, 2)]);
+        check(8, 8, 8, &[(8, 8)]);
+        check(10, 5, 4, &[(4, 4), (4, 1), (2, 0)]);
+        check(0, 0, 4, &[]);
+    }
+
+    /// Items of so many bytes, ten bytes a token, in windows of 8 tokens;
+    /// `want` is the tokens taken of each.
+    #[track_caller]
+    fn spreads(limit: Option<u64>, items: &[u64], want: &[u64]) {
+        let mut spread =
+            Spread::new(Survey { items: items.len() as u64, bytes: items.iter().sum() }, limit);
+        let mut take = |bytes: &u64| {
+            let (count, mut got) = (bytes.div_ceil(80), 0);
+            for at in 0..count {
+                if spread.due(*bytes, 1.0) && spread.due(*bytes, at as f64 / count as f64) {
+                    got += 8;
+                    spread.taken += 8;
+                }
+            }
+            spread.seen += bytes;
+            got
+        };
+        assert_eq!(items.iter().map(&mut take).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn a_limit_falls_evenly_on_the_corpus() {
+        spreads(None, &[80, 160, 80], &[8, 16, 8]);
+        spreads(Some(16), &[80, 80, 80, 80], &[8, 0, 8, 0]);
+        // Of a book in one line, its share.
+        spreads(Some(24), &[800, 80, 80, 80, 80, 80], &[16, 8, 0, 0, 0, 0]);
+        // More than there is.
+        spreads(Some(1000), &[80, 80], &[8, 8]);
+    }
+
+    #[test]
+    fn the_seam_is_where_the_answer_begins() {
+        fn chat(turns: &[TemplateMessage], open: bool) -> Result<String, TemplateError> {
+            let turn = |m: &TemplateMessage| format!("[{}:{}]", &m.role[..1], m.content);
+            Ok(turns.iter().map(turn).collect::<String>() + if open { "[a:" } else { "" })
+        }
+        fn thinking(turns: &[TemplateMessage], open: bool) -> Result<String, TemplateError> {
+            chat(turns, open).map(|text| text + if open { "(think)" } else { "" })
+        }
+        #[track_caller]
+        fn check(
+            render: fn(&[TemplateMessage], bool) -> Result<String, TemplateError>,
+            turns: &[(&str, &str)],
+            want: (&str, &str),
+        ) {
+            let turn = |(role, content): &(&str, &str)| Message {
+                role: role.to_string(),
+                content: content.to_string(),
+            };
+            let turns: Vec<Message> = turns.iter().map(turn).collect();
+            let (prompt, answer) = rendered(&turns, render).unwrap();
+            assert_eq!((prompt.as_str(), answer.as_str()), want);
+        }
+        check(chat, &[("user", "q"), ("assistant", "r")], ("[u:q][a:", "r]"));
+        check(thinking, &[("user", "q"), ("assistant", "r")], ("[u:q]", "[a:r]"));
+        check(chat, &[("user", "q"), ("assistant", "r"), ("user", "s")], ("[u:q][a:r][u:s]", ""));
+        check(chat, &[("assistant", "r")], ("", "[a:r]"));
+    }
+}
