@@ -19,7 +19,9 @@ struct Scene {
 impl Scene {
     /// Four specialists of half the experts: a and b share nothing, c and d overlap both.
     fn new() -> Scene {
-        let model = Model::load(Gguf::nano().unwrap()).unwrap();
+        // A map of its own: what one scene gives back, another may be using.
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../specialists/nano/nano.gguf");
+        let model = Model::load(Gguf::open(file.as_ref()).unwrap()).unwrap();
         let scene =
             Scene { home: tempfile::tempdir().unwrap(), bank: Bank::new(model.clone()), model };
         let half = scene.model.shape().experts as u32 / 2;

@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::mapping::Region;
 use crate::mask::ExpertMask;
 use crate::memory;
 use crate::model::Model;
@@ -95,7 +96,7 @@ impl Bank {
             }
         }
         if moved.experts > 0 {
-            self.give_back_neighbours();
+            (0..mask.layers()).for_each(|layer| self.give_back_outside(layer));
         }
         moved
     }
@@ -141,11 +142,12 @@ impl Bank {
             .sum()
     }
 
-    /// The engine has computed an expert; if it is not resident its pages go back.
-    pub(crate) fn passed(&self, layer: usize, expert: usize) {
-        if !self.resident(layer, expert) {
-            self.misses.fetch_add(1, Ordering::Relaxed);
-            self.give_back(layer, expert);
+    /// The engine has computed these experts of a layer; the pages of those that are not resident go back.
+    pub(crate) fn passed(&self, layer: usize, used: &[usize]) {
+        let missed = used.iter().filter(|&&e| !self.resident(layer, e)).count();
+        if missed > 0 {
+            self.misses.fetch_add(missed as u64, Ordering::Relaxed);
+            self.give_back_outside(layer);
         }
     }
 
@@ -155,13 +157,24 @@ impl Bank {
         }
     }
 
-    /// The system maps pages around a touched one as well; those of experts that nobody holds go back.
-    fn give_back_neighbours(&self) {
-        let shape = self.model.shape();
-        for layer in 0..shape.layers {
-            for expert in (0..shape.experts).filter(|&e| !self.resident(layer, e)) {
-                self.give_back(layer, expert);
+    /// Gives back all experts of a layer that nobody holds, touched or not: the system maps pages around a touched one
+    /// as well.  Neighbours are one call.
+    fn give_back_outside(&self, layer: usize) {
+        let experts = &self.model.blocks[layer].experts;
+        for tensor in 0..3 {
+            let mut run: Option<Region> = None;
+            for (e, expert) in experts.iter().enumerate() {
+                let slice = &expert.slices[tensor];
+                let outside = !self.resident(layer, e);
+                run = match run {
+                    Some(run) if outside && run.ends_where(slice) => Some(run.joined(slice)),
+                    other => {
+                        other.iter().for_each(|run| memory::give_back(run.bytes()));
+                        outside.then(|| slice.clone())
+                    }
+                };
             }
+            run.iter().for_each(|run| memory::give_back(run.bytes()));
         }
     }
 }

@@ -83,9 +83,7 @@ pub(crate) fn forward(
             expert(block, e, activations, &picked)
         })
         .collect();
-    for &e in &used {
-        bank.passed(layer, e);
-    }
+    bank.passed(layer, &used);
 
     // Gate and add in the order of ranks, so that a row's sum does not depend on its batch.
     let mut at: Vec<&[f32]> = vec![&[]; rows * shape.top_k];

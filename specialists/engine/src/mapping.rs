@@ -73,4 +73,15 @@ impl Region {
             len,
         })
     }
+
+    /// Whether `next` begins where this region ends.
+    pub fn ends_where(&self, next: &Region) -> bool {
+        Arc::ptr_eq(&self.mapping, &next.mapping) && self.start + self.len == next.start
+    }
+
+    /// This region and the one that begins where it ends, as one.
+    pub fn joined(&self, next: &Region) -> Region {
+        debug_assert!(self.ends_where(next));
+        Region { mapping: self.mapping.clone(), start: self.start, len: self.len + next.len }
+    }
 }

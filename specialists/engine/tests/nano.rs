@@ -256,3 +256,19 @@ fn a_dropped_generation_gives_its_pages_back() {
     run(&engine, long(1));
     assert!(engine.kv_bytes_in_use() < held);
 }
+
+#[test]
+fn computing_from_the_map_leaves_nothing_behind() {
+    // A map of its own: the other tests share the embedded one.
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../nano/nano.gguf");
+    let model = Model::load(Gguf::open(file.as_ref()).unwrap()).unwrap();
+    let bank = Bank::new(model.clone());
+    let a = half(&model, 1);
+    bank.warm(&a);
+    let Some(before) = bank.mapped_bytes() else { return };
+    // The generalist needs experts that are not resident.
+    Session::new(&model, &bank, 64).unwrap().logits(&tokens(40, 6), None);
+    assert!(bank.misses() > 0);
+    assert_eq!(bank.mapped_bytes(), Some(before));
+    assert_eq!(before, bank.resident_bytes());
+}
