@@ -33,16 +33,19 @@ pub struct Moved {
 }
 
 impl Bank {
-    /// All experts start outside.
+    /// All experts start outside.  The backbone is brought in, so that touching it later maps no expert beside it.
     pub fn new(model: Arc<Model>) -> Arc<Bank> {
         let n = model.shape().layers * model.shape().experts;
-        Arc::new(Bank {
+        model.backbone().for_each(memory::bring_in);
+        let bank = Arc::new(Bank {
             holders: (0..n).map(|_| AtomicU32::new(0)).collect(),
             model,
             order: Mutex::new(()),
             resident_bytes: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-        })
+        });
+        bank.settle();
+        bank
     }
 
     fn index(&self, layer: usize, expert: usize) -> usize {
@@ -96,7 +99,7 @@ impl Bank {
             }
         }
         if moved.experts > 0 {
-            (0..mask.layers()).for_each(|layer| self.give_back_outside(layer));
+            self.settle();
         }
         moved
     }
@@ -142,7 +145,8 @@ impl Bank {
             .sum()
     }
 
-    /// The engine has computed these experts of a layer; the pages of those that are not resident go back.
+    /// The engine has computed these experts of a layer; the pages of those that are not resident go back.  A step in
+    /// which this happened ends with [`Bank::settle`], since pages of the next layers' experts may lie close by.
     pub(crate) fn passed(&self, layer: usize, used: &[usize]) {
         let missed = used.iter().filter(|&&e| !self.resident(layer, e)).count();
         if missed > 0 {
@@ -155,6 +159,11 @@ impl Bank {
         for slice in &self.model.blocks[layer].experts[expert].slices {
             memory::give_back(slice.bytes());
         }
+    }
+
+    /// Gives back whatever is mapped and held by nobody, in all layers.
+    pub(crate) fn settle(&self) {
+        (0..self.model.shape().layers).for_each(|layer| self.give_back_outside(layer));
     }
 
     /// Gives back all experts of a layer that nobody holds, touched or not: the system maps pages around a touched one

@@ -72,6 +72,7 @@ pub fn forward(model: &Model, bank: &Bank, segments: &mut [Segment<'_>]) -> Vec<
         }
     }
 
+    let misses = bank.misses();
     let mut missing = vec![0f32; rows];
     let mut normed = vec![0f32; rows * shape.dim];
     for (layer, block) in model.blocks.iter().enumerate() {
@@ -90,6 +91,10 @@ pub fn forward(model: &Model, bank: &Bank, segments: &mut [Segment<'_>]) -> Vec<
                 tap(taps, layer, routed, prompt);
             }
         }
+    }
+
+    if bank.misses() != misses {
+        bank.settle();
     }
 
     let mut outputs = Vec::with_capacity(segments.len());

@@ -41,9 +41,12 @@ pub fn whole_pages(start: usize, len: usize) -> (usize, usize) {
     (first, end.saturating_sub(first))
 }
 
-/// Brings the pages of a file mapping into memory and maps them.
+/// Brings the pages of a file mapping into memory and maps them, those at the edges too.
 pub fn bring_in(bytes: &[u8]) {
-    advise(whole_pages(bytes.as_ptr() as usize, bytes.len()), Advice::LinuxPopulateRead);
+    let (page, start) = (page_bytes(), bytes.as_ptr() as usize);
+    let first = start / page * page;
+    let end = (start + bytes.len()).next_multiple_of(page);
+    advise((first, end - first), Advice::LinuxPopulateRead);
 }
 
 /// Unmaps the pages of a read-only file mapping; the next touch reads them again.

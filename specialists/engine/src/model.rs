@@ -152,10 +152,18 @@ impl Model {
         self.template.render(messages, add_generation_prompt)
     }
 
+    /// Every tensor that is not routed experts.
+    pub(crate) fn backbone(&self) -> impl Iterator<Item = &[u8]> {
+        let first =
+            |b: &Block| b.experts.first().map(|e| e.slices.each_ref().map(|s| s.bytes().as_ptr()));
+        let stacks: Vec<*const u8> = self.blocks.iter().filter_map(first).flatten().collect();
+        let all = self.gguf.tensors().iter().map(|t| self.gguf.data(t));
+        all.filter(move |data| !stacks.contains(&data.as_ptr()))
+    }
+
     /// Bytes of all tensors that are not routed experts.
     pub fn backbone_bytes(&self) -> u64 {
-        let all: u64 = self.gguf.tensors().iter().map(|t| t.bytes).sum();
-        all - self.expert_bytes(0..self.shape.layers)
+        self.backbone().map(|data| data.len() as u64).sum()
     }
 
     /// Bytes of all routed experts of some layers.
