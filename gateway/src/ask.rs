@@ -5,6 +5,7 @@
 //! the domain and the specialist can fill it.
 
 use config::Sampling;
+use router_model::{Role, Turn};
 
 /// What is asked, of whom, and how to answer.
 #[derive(Debug, Clone)]
@@ -26,10 +27,10 @@ pub struct Ask {
 impl Ask {
     /// One question to `model`, everything else by default.
     pub fn text(model: &str, text: &str) -> Self {
-        let message = Message { role: Role::User, text: text.to_owned() };
+        let turn = Turn { role: Role::User, text: text.to_owned() };
         Self {
             model: model.to_owned(),
-            input: Input::Chat(vec![message]),
+            input: Input::Chat(vec![turn]),
             sampling: Sampling::default(),
             seed: None,
             stop: Vec::new(),
@@ -42,37 +43,9 @@ impl Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// Turns, through the model's chat template.
-    Chat(Vec<Message>),
+    Chat(Vec<Turn>),
     /// Text as it is, with a BOS token if the file says so.
     Text(String),
     /// Tokens as they are.
     Tokens(Vec<u32>),
-}
-
-/// One turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    pub role: Role,
-    pub text: String,
-}
-
-/// Who speaks; `developer` is `system`, `function` is `tool`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    System,
-    User,
-    Assistant,
-    Tool,
-}
-
-impl Role {
-    /// The name chat templates know.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-            Self::Tool => "tool",
-        }
-    }
 }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use config::Bytes;
+use router_model::train::Source;
 
 /// One OpenAI-compatible endpoint in front of a college of experts.
 #[derive(Debug, Parser)]
@@ -201,7 +202,7 @@ pub struct ProfileArgs {
     /// Lines of text, messages or questions; .jsonl or .jsonl.xz
     #[arg(long, value_name = "FILE")]
     pub corpus: PathBuf,
-    /// Only lines of this domain, and the name in the profile
+    /// Only lines of this domain and those without a label
     #[arg(long, value_name = "NAME")]
     pub domain: String,
     /// Tokens at most
@@ -350,11 +351,15 @@ pub enum Supervisor {
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Labelled lines; may be given several times
-    #[arg(long, value_name = "FILE", required = true)]
-    pub data: Vec<PathBuf>,
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    /// Labelled lines, a book, or a folder of them; DOMAIN= where the lines do not say; may be given several times
+    #[arg(long, value_name = "[DOMAIN=]FILE", required = true)]
+    pub data: Vec<Source>,
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Passes over the data
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Folder for weights and report
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
@@ -362,8 +367,20 @@ pub struct TrainArgs {
 #[derive(Debug, Args)]
 pub struct JudgeArgs {
     /// Labelled lines; may be given several times
-    #[arg(long, value_name = "FILE", required = true)]
-    pub data: Vec<PathBuf>,
+    #[arg(long, value_name = "[DOMAIN=]FILE", required = true)]
+    pub data: Vec<Source>,
+    /// Other weights than the shipped ones
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Only the tenth that training with the same data holds out
+    #[arg(long)]
+    pub held_out: bool,
+    /// Ask the questions without their options
+    #[arg(long)]
+    pub without_options: bool,
+    /// Share of letters that are mistyped
+    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    pub typos: f64,
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }

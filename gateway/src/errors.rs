@@ -10,10 +10,14 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use thiserror::Error;
+
+/// Bytes of a body at most: more than the context of any model of today.
+pub const BODY_LIMIT: usize = 16 << 20;
 
 /// Clients stop retrying at all, or ignore the header, above a minute.
 const LONGEST_RETRY: Duration = Duration::from_secs(59);
@@ -190,6 +194,18 @@ impl Refusal {
     }
 }
 
+impl From<BytesRejection> for Refusal {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection {
+            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+                Self::TooLarge { limit: BODY_LIMIT }
+            }
+            // Most often the client has gone.
+            other => Self::Body { message: other.body_text() },
+        }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let row = self.row();
@@ -226,7 +242,7 @@ fn did_you_mean(near: &[String]) -> String {
 /// The three names closest to `name`, nearest first; none that is quite unlike it.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     /// Below this the two words share hardly a letter.
-    const ALIKE: f64 = 0.6;
+    const ALIKE: f64 = 0.7;
     let name = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> = names
         .into_iter()

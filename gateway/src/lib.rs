@@ -1,9 +1,37 @@
-//! The gateway.
-mod ask;
-mod cli;
+//! The gateway: HTTP in, tokens out; and the binary that wires everything.
+//!
+//! In come OpenAI's requests, or a line on the terminal; out come answers of the
+//! specialist that knows the matter, and why it was chosen.
+//!
+//! * [`app`]: the routes.  `wire` and `fields` read bodies, `shape` and `sse` write answers, `errors` refuses.
+//! * [`ask`] → `decide` → `path`: the one path of a request, without HTTP.
+//! * [`college`]: everything that is needed to answer, wired; `start` opens it.
+//! * `autopilot`, `traffic`, `make`: out of a domain's own traffic, a specialist.
+//! * [`meter`]: every metric.  [`cli`] and `commands`: the command line.
+//!
+//! The rule nobody may break: there is one path of a request.  A new protocol is
+//! a new pair of parser and shape around [`ask::Ask`].
+//!
+//! Absent: an HTTP status outside `errors`, a metric's name outside `meter`, the
+//! text of a request in any log, and any state of the pool (it is asked).
+
+pub mod app;
+pub mod ask;
+mod autopilot;
+pub mod cli;
+pub mod college;
+pub mod commands;
+mod decide;
 mod errors;
+mod feedback;
 mod fields;
-mod meter;
+mod make;
+pub mod meter;
+mod path;
 mod shape;
 mod sse;
+mod start;
+mod traffic;
 mod wire;
+
+pub use errors::Refusal;

@@ -30,6 +30,7 @@ const WARM: &str = "collegium_specialist_warm";
 const LEDGER: &str = "collegium_ledger_bytes";
 const LEDGER_PEAK: &str = "collegium_ledger_peak_bytes";
 const BUDGET: &str = "collegium_budget_bytes";
+const RESIDENT: &str = "collegium_process_resident_bytes";
 const EVICTIONS: &str = "collegium_evictions_total";
 const AUTOPILOT_STEPS: &str = "collegium_autopilot_steps_total";
 const AUTOPILOT_TOKENS: &str = "collegium_autopilot_tokens";
@@ -71,6 +72,11 @@ const METRICS: &[(&str, Kind, &str)] = &[
     (LEDGER, Gauge, "Bytes in the ledger by kind: backbone, experts, kv, workspace."),
     (LEDGER_PEAK, Gauge, "The most bytes the ledger ever held."),
     (BUDGET, Gauge, "Bytes the ledger may hold."),
+    (
+        RESIDENT,
+        Gauge,
+        "Bytes of this process in memory, as the system counts: private or of files.",
+    ),
     (EVICTIONS, Counter, "Specialists evicted."),
     (AUTOPILOT_STEPS, Counter, "Steps of the autopilot by domain."),
     (AUTOPILOT_TOKENS, Gauge, "Tokens of own traffic seen by domain."),
@@ -195,6 +201,14 @@ impl Meter {
         });
     }
 
+    /// What the system says this process takes; a system that does not say leaves it out.
+    pub fn resident(&self, private: u64, file: u64) {
+        self.write(|| {
+            gauge!(RESIDENT, "kind" => "private").set(private as f64);
+            gauge!(RESIDENT, "kind" => "file").set(file as f64);
+        });
+    }
+
     /// Whether a specialist is warm now.
     pub fn warm(&self, specialist: &str, warm: bool) {
         let specialist = specialist.to_owned();
@@ -222,6 +236,11 @@ impl Meter {
             specialist: "none".to_owned(),
             stage: Stage::Waiting,
         }
+    }
+
+    /// A request that was refused before it was understood.
+    pub fn refused(&self) {
+        self.request().end(Outcome::Refused);
     }
 
     fn write<T>(&self, f: impl FnOnce() -> T) -> T {
@@ -332,6 +351,7 @@ mod tests {
         meter.feedback(-1);
         meter.memory(Memory { backbone: 5, evictions: 2, leases: 1, ..Default::default() });
         meter.warm("law", true);
+        meter.resident(1, 2);
         meter.autopilot_step("law", "register");
         meter.autopilot_tokens("law", 900);
         let mut request = meter.request();

@@ -11,9 +11,10 @@
 //! it, and add a row to the tests.
 
 use config::Sampling;
+use router_model::{Role, Turn};
 use serde_json::Value;
 
-use crate::ask::{Ask, Input, Message, Role};
+use crate::ask::{Ask, Input};
 use crate::errors::Refusal;
 use crate::fields::{Fields, json, wrong};
 
@@ -38,6 +39,9 @@ const NOT_DONE: &[&str] = &[
     "audio",
     "prediction",
 ];
+
+/// A parser of one kind of body.
+pub type Parse = fn(&[u8]) -> Result<(Ask, Delivery), Refusal>;
 
 /// How the client wants its answer; of no interest to the model.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -191,7 +195,7 @@ fn stop(fields: &Fields) -> Result<Vec<String>, Refusal> {
     Ok(list.into_iter().filter(|s| !s.is_empty()).collect())
 }
 
-fn messages(fields: &Fields) -> Result<Vec<Message>, Refusal> {
+fn messages(fields: &Fields) -> Result<Vec<Turn>, Refusal> {
     let Some(list) = fields.list("messages")? else {
         return Err(Refusal::field("messages", "an array of messages is needed"));
     };
@@ -201,7 +205,7 @@ fn messages(fields: &Fields) -> Result<Vec<Message>, Refusal> {
     list.iter().enumerate().map(|(i, v)| message(v, &format!("messages[{i}]"))).collect()
 }
 
-fn message(value: &Value, path: &str) -> Result<Message, Refusal> {
+fn message(value: &Value, path: &str) -> Result<Turn, Refusal> {
     let fields = Fields::at(value, path)?;
     let role = match fields.text("role")? {
         Some("system" | "developer") => Role::System,
@@ -219,7 +223,7 @@ fn message(value: &Value, path: &str) -> Result<Message, Refusal> {
         None if role == Role::Assistant => String::new(),
         None => return Err(Refusal::field(fields.path("content"), "a text is needed")),
     };
-    Ok(Message { role, text })
+    Ok(Turn { role, text })
 }
 
 /// The text of a content: a string, or a list of parts.

@@ -4,7 +4,7 @@ use super::*;
 
 /// `expect` is what is read, in one line; or the field at fault and the start of the message.
 #[track_caller]
-fn check(parse: fn(&[u8]) -> Result<(Ask, Delivery), Refusal>, body: &str, expect: &str) {
+fn check(parse: Parse, body: &str, expect: &str) {
     let seen = match parse(body.as_bytes()) {
         Ok((ask, delivery)) => line(&ask, &delivery),
         Err(refusal) => format!("! {refusal}"),
@@ -17,7 +17,7 @@ fn line(ask: &Ask, delivery: &Delivery) -> String {
     let mut words = vec![ask.model.clone()];
     match &ask.input {
         Input::Chat(messages) => {
-            words.extend(messages.iter().map(|m| format!("{}:{}", m.role.name(), m.text)));
+            words.extend(messages.iter().map(|m| format!("{}:{}", role(m.role), m.text)));
         }
         Input::Text(text) => words.push(format!("text:{text}")),
         Input::Tokens(tokens) => words.push(format!("tokens:{tokens:?}")),
@@ -40,6 +40,15 @@ fn line(ask: &Ask, delivery: &Delivery) -> String {
     words.extend(delivery.echo.iter().map(|e| format!("echo={e}")));
     words.extend(delivery.ignored.iter().map(|n| format!("-{n}")));
     words.join(" ")
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+    }
 }
 
 #[test]

@@ -1,0 +1,371 @@
+//! The routes on the embedded parent, without a server; and with one, where a
+//! client has to hang up.
+
+use std::time::Instant;
+
+use async_openai::types::chat::CreateChatCompletionStreamResponse;
+use axum::http::request::Builder;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt;
+
+use super::*;
+
+/// A college on the embedded parent; its home goes with it.
+struct School {
+    college: Arc<College>,
+    _home: TempDir,
+}
+
+fn school(change: impl FnOnce(&mut config::Config)) -> School {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut loaded = config::shipped().expect("the shipped settings");
+    change(&mut loaded.config);
+    let college = College::open(loaded, home.path(), None).expect("a college");
+    School { college, _home: home }
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().expect("ASCII"))
+    }
+}
+
+async fn send(school: &School, request: Request) -> Answer {
+    let response = app(school.college.clone()).oneshot(request).await.expect("an answer");
+    let (parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
+    let body = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
+fn request(method: &str, path: &str) -> Builder {
+    Request::builder().method(method).uri(path)
+}
+
+async fn post(school: &School, path: &str, body: &str) -> Answer {
+    let body = Body::from(body.to_owned());
+    send(school, request("POST", path).body(body).expect("a request")).await
+}
+
+async fn get(school: &School, path: &str) -> Answer {
+    send(school, request("GET", path).body(Body::empty()).expect("a request")).await
+}
+
+/// A refusal is an OpenAI error object, with its code and the field.
+#[track_caller]
+fn refused(answer: &Answer, status: u16, code: &str, param: Option<&str>) {
+    let error = &answer.json()["error"];
+    assert_eq!(answer.status, status, "{}", answer.body);
+    assert_eq!(error["code"], code, "{}", answer.body);
+    assert_eq!(error["param"].as_str(), param, "{}", answer.body);
+    assert!(error["message"].is_string() && error["type"].is_string(), "{}", answer.body);
+    assert_eq!(answer.header("content-type"), "application/json");
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered_is_refused_and_the_server_goes_on() {
+    let school = school(|_| ());
+    let chat = "/v1/chat/completions";
+    refused(&get(&school, "/v1/chat").await, 404, "unknown_url", None);
+    assert!(get(&school, "/v1/complation").await.body.contains("/v1/completions"));
+    refused(&get(&school, chat).await, 405, "method_not_allowed", None);
+    refused(&post(&school, chat, "{").await, 400, "invalid_json", None);
+    refused(&post(&school, chat, "{}").await, 400, "invalid_value", Some("messages"));
+    let hot = r#"{"messages":[{"role":"user","content":"hi"}],"temperature":9}"#;
+    refused(&post(&school, chat, hot).await, 400, "invalid_value", Some("temperature"));
+    let unknown = r#"{"messages":[{"role":"user","content":"hi"}],"model":"mathe"}"#;
+    let answer = post(&school, chat, unknown).await;
+    refused(&answer, 404, "model_not_found", Some("model"));
+    assert!(answer.body.contains("near it: math"), "{}", answer.body);
+    refused(&get(&school, "/v1/models/mathe").await, 404, "model_not_found", Some("model"));
+    let token = r#"{"prompt":[4000000000]}"#;
+    refused(&post(&school, "/v1/completions", token).await, 400, "invalid_value", Some("prompt"));
+    // Both numbers, so that a client knows how much to cut.
+    let long = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "why ".repeat(9000));
+    for body in [long.clone(), long.replacen('{', "{\"stream\":true,", 1)] {
+        let answer = post(&school, chat, &body).await;
+        refused(&answer, 400, "context_length_exceeded", Some("messages"));
+        assert!(answer.body.contains("maximum context length is 2048"), "{}", answer.body);
+    }
+    let huge = request("POST", chat).header("content-length", BODY_LIMIT + 1);
+    let huge = huge.body(Body::from(vec![b' '; BODY_LIMIT + 1])).expect("a request");
+    refused(&send(&school, huge).await, 413, "request_too_large", None);
+    assert_eq!(get(&school, "/readyz").await.status, 200);
+    let metrics = get(&school, "/metrics").await.body;
+    let all = r#"collegium_requests_total{specialist="none",outcome="refused"} 8"#;
+    assert!(metrics.contains(all), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_come_back() {
+    let school = school(|config| config.server.max_queue = 1);
+    let place = school.college.waiting.clone().try_acquire_owned().expect("a place");
+    let body = r#"{"messages":[{"role":"user","content":"hi"}],"max_tokens":1}"#;
+    let answer = post(&school, "/v1/chat/completions", body).await;
+    refused(&answer, 429, "queue_full", None);
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(answer.header("retry-after-ms"), "1000");
+    assert_eq!(answer.header("x-should-retry"), "true");
+    drop(place);
+    assert_eq!(post(&school, "/v1/chat/completions", body).await.status, 200);
+    // The place was given back with the first token.
+    assert_eq!(post(&school, "/v1/chat/completions", body).await.status, 200);
+}
+
+#[tokio::test]
+async fn keys_are_asked_for() {
+    let school = school(|config| config.server.keys = vec!["sesame".into(), "other".into()]);
+    let asked = |name: &'static str, value: &'static str| {
+        let request = request("GET", "/v1/models").header(name, value);
+        request.body(Body::empty()).expect("a request")
+    };
+    refused(&get(&school, "/v1/models").await, 401, "invalid_api_key", None);
+    // Who has no key learns nothing of what there is.
+    refused(&get(&school, "/v1/nothing").await, 401, "invalid_api_key", None);
+    refused(&get(&school, "/metrics").await, 401, "invalid_api_key", None);
+    for wrong in ["Bearer ", "Bearer sesam", "Bearer sesame1", "Bearer sesamesesame", "sesame"] {
+        refused(&send(&school, asked("authorization", wrong)).await, 401, "invalid_api_key", None);
+    }
+    for right in ["Bearer sesame", "Bearer other"] {
+        assert_eq!(send(&school, asked("authorization", right)).await.status, 200);
+    }
+    assert_eq!(send(&school, asked("x-api-key", "sesame")).await.status, 200);
+    assert_eq!(get(&school, "/healthz").await.status, 200);
+    assert_eq!(get(&school, "/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn models_are_listed() {
+    let school = school(|_| ());
+    for path in ["/v1/models", "/models"] {
+        let list = get(&school, path).await.json();
+        let ids: Vec<&str> = list["data"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|m| m["id"].as_str())
+            .collect();
+        assert_eq!(ids[..2], ["auto", "generalist"]);
+        assert!(ids.contains(&"law") && ids.contains(&"computer-science"));
+        assert!(!ids.contains(&"other"), "a label for evaluation is no model");
+    }
+    for id in ["auto", "generalist", "law", "medicine"] {
+        let model = get(&school, &format!("/v1/models/{id}")).await;
+        assert_eq!(model.json()["id"], id);
+        assert_eq!(model.json()["owned_by"], "collegium");
+    }
+}
+
+const LAW: &str = "What must a plaintiff prove to win a claim for breach of contract?";
+
+#[tokio::test]
+async fn a_decision_can_be_asked_for_and_rated() {
+    let school = school(|_| ());
+    let body = json!({ "text": LAW }).to_string();
+    let answer = post(&school, "/v1/route", &body).await;
+    let decided = answer.json();
+    assert_eq!(decided["domain"], "law", "{}", answer.body);
+    assert_eq!(decided["rule"], "classifier");
+    assert!(decided["alternatives"].as_array().is_some_and(|a| !a.is_empty()));
+    let id = decided["decision_id"].as_str().expect("an id");
+    assert_eq!(answer.header("x-collegium-decision-id"), id);
+    let rated = json!({ "decision_id": id, "rating": 1 }).to_string();
+    assert_eq!(post(&school, "/v1/feedback", &rated).await.status, 200);
+    let meant = json!({ "decision_id": id, "domain": "Maths" }).to_string();
+    assert_eq!(post(&school, "/v1/feedback", &meant).await.status, 200);
+    let metrics = get(&school, "/metrics").await.body;
+    assert!(metrics.contains(r#"collegium_feedback_total{rating="1"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"collegium_feedback_total{rating="-1"} 1"#), "{metrics}");
+    let lost = r#"{"decision_id":"d-0","rating":1}"#;
+    let answer = post(&school, "/v1/feedback", lost).await;
+    refused(&answer, 404, "decision_not_found", Some("decision_id"));
+    let odd = json!({ "decision_id": id, "rating": 5 }).to_string();
+    refused(&post(&school, "/v1/feedback", &odd).await, 400, "invalid_value", Some("rating"));
+}
+
+#[tokio::test]
+async fn a_whole_answer() {
+    let school = school(|_| ());
+    let body = json!({
+        "model": "auto", "max_tokens": 8, "seed": 1, "tools": [{ "type": "function" }],
+        "messages": [{ "role": "user", "content": LAW }],
+    });
+    let answer = post(&school, "/chat/completions", &body.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.header("x-collegium-domain"), "law");
+    assert_eq!(answer.header("x-collegium-confidence").len(), "0.123".len());
+    assert!(answer.header("x-collegium-alternatives").is_empty());
+    let json = answer.json();
+    assert_eq!(json["object"], "chat.completion");
+    assert_eq!(json["usage"]["completion_tokens"], 8);
+    assert_eq!(json["choices"][0]["finish_reason"], "length");
+    let said = &json["collegium"];
+    assert_eq!(said["specialist"], answer.header("x-collegium-specialist"));
+    assert_eq!(said["ignored"], json!(["tools"]));
+    assert!(said["missing_mass"].is_number());
+    // The same seed, the same answer.
+    let again = post(&school, "/v1/chat/completions", &body.to_string()).await.json();
+    assert_eq!(again["choices"], json["choices"]);
+}
+
+#[tokio::test]
+async fn the_likeliest_tokens() {
+    let school = school(|_| ());
+    let complete = |extra: Value| {
+        let mut body = json!({ "model": "generalist", "prompt": "The law of", "temperature": 0, "max_tokens": 12 });
+        body.as_object_mut().expect("an object").extend(extra.as_object().expect("one").clone());
+        body.to_string()
+    };
+    let path = "/v1/completions";
+    let plain = post(&school, path, &complete(json!({}))).await;
+    assert_eq!(plain.status, 200, "{}", plain.body);
+    assert_eq!(plain.header("x-collegium-specialist"), "generalist");
+    assert_eq!(plain.header("x-collegium-domain"), "none");
+    let text = plain.json()["choices"][0]["text"].as_str().expect("a text").to_owned();
+    // Sampling settings change nothing once the likeliest is asked for.
+    let seeded = post(&school, path, &complete(json!({ "seed": 9, "top_p": 0.2 }))).await.json();
+    assert_eq!(seeded["choices"][0]["text"], text);
+    let echoed = post(&school, path, &complete(json!({ "echo": true }))).await.json();
+    assert_eq!(echoed["choices"][0]["text"], format!("The law of{text}"));
+    // A stream is the same text in pieces.
+    let stream = post(&school, path, &complete(json!({ "stream": true, "echo": true }))).await;
+    let pieces: String = frames(&stream.body)
+        .iter()
+        .filter_map(|f| f["choices"][0]["text"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(pieces, format!("The law of{text}"));
+    // A stop text is not part of the answer.
+    let stop: String = text.chars().skip(3).take(4).collect();
+    let stopped = post(&school, path, &complete(json!({ "stop": stop }))).await.json();
+    let before = text.split(&stop).next().expect("a start");
+    assert_eq!(stopped["choices"][0]["text"], before);
+    assert_eq!(stopped["choices"][0]["finish_reason"], "stop");
+}
+
+/// Holds a body to the rules of a stream, and gives its data frames.
+#[track_caller]
+fn frames(body: &str) -> Vec<Value> {
+    let mut frames = Vec::new();
+    let blocks: Vec<&str> =
+        body.strip_suffix("\n\n").expect("whole frames").split("\n\n").collect();
+    assert_eq!(blocks.last(), Some(&"data: [DONE]"));
+    for block in &blocks[..blocks.len() - 1] {
+        if let Some(comment) = block.strip_prefix(':') {
+            assert!(!comment.contains('\n') && !comment.trim().starts_with("ping"), "{block}");
+            continue;
+        }
+        let data = block.strip_prefix("data: ").expect("data or a comment");
+        assert!(!data.contains('\n'), "{block}");
+        frames.push(serde_json::from_str::<Value>(data).expect("JSON"));
+    }
+    let same = |key: &str| frames.iter().all(|f| f[key] == frames[0][key] && !f[key].is_null());
+    assert!(["id", "object", "created", "model"].iter().all(|key| same(key)), "{body}");
+    assert!(frames.iter().all(|f| f.get("type").is_none()));
+    let ends = frames.iter().filter(|f| f["choices"][0]["finish_reason"].is_string()).count();
+    assert_eq!(ends, 1, "{body}");
+    frames
+}
+
+#[tokio::test]
+async fn a_stream_keeps_the_contract() {
+    let school = school(|_| ());
+    for usage in [true, false] {
+        let body = json!({
+            "stream": true, "max_tokens": 6, "stream_options": { "include_usage": usage },
+            "messages": [{ "role": "user", "content": LAW }],
+        });
+        let request = request("POST", "/v1/chat/completions").header("x-collegium-debug", "true");
+        let request = request.body(Body::from(body.to_string())).expect("a request");
+        let answer = send(&school, request).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.header("content-type"), "text/event-stream");
+        assert_eq!(answer.header("x-collegium-domain"), "law");
+        assert!(answer.header("x-collegium-alternatives").contains("law="));
+        let frames = frames(&answer.body);
+        for frame in &frames {
+            let text = frame.to_string();
+            serde_json::from_str::<CreateChatCompletionStreamResponse>(&text).expect(&text);
+        }
+        let delta = &frames[0]["choices"][0]["delta"];
+        assert_eq!(*delta, json!({ "role": "assistant", "content": "" }));
+        let (last, rest) = frames.split_last().expect("frames");
+        let end = if usage { rest.last().expect("an end") } else { last };
+        assert_eq!(end["choices"][0]["finish_reason"], "length");
+        assert_eq!(end["choices"][0]["delta"], json!({}));
+        assert!(end["collegium"]["missing_mass"].is_number());
+        // Usage only where it was asked for, and nowhere else.
+        assert_eq!(frames.iter().filter(|f| f.get("usage").is_some()).count(), usize::from(usage));
+        assert_eq!(frames.iter().filter(|f| f["choices"] == json!([])).count(), usize::from(usage));
+        if usage {
+            assert_eq!(last["usage"]["completion_tokens"], 6);
+        }
+    }
+}
+
+/// Waits until nobody holds anything any more.
+async fn all_given_back(college: &College) {
+    let begun = Instant::now();
+    loop {
+        let snapshot = college.snapshot().await.expect("a pool");
+        let metrics = college.meter.render();
+        let idle =
+            metrics.contains("collegium_sequences 0") && metrics.contains("collegium_waiting 0");
+        if idle && snapshot.leases == 0 && college.engine.kv_bytes_in_use() == 0 {
+            return;
+        }
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(20), "{} leases after {waited:?}", snapshot.leases);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A client that hangs up, streaming or not, leaves nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_hangs_up_stops_its_generation() {
+    let school = school(|_| ());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = axum::serve(listener, app(school.college.clone())).into_future();
+    let server = tokio::spawn(server);
+    for stream in [true, false] {
+        let body = json!({
+            "stream": stream, "ignore_eos": true, "max_tokens": 1900, "model": "law",
+            "messages": [{ "role": "user", "content": LAW }],
+        })
+        .to_string();
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        client.write_all(head.as_bytes()).await.expect("sent");
+        if stream {
+            let mut some = [0; 512];
+            assert!(client.read(&mut some).await.expect("a start") > 0);
+        }
+        let begun = Instant::now();
+        while !school.college.meter.render().contains("collegium_sequences 1") {
+            assert!(begun.elapsed() < Duration::from_secs(10), "no generation");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(client);
+        all_given_back(&school.college).await;
+    }
+    let metrics = school.college.meter.render();
+    let cancelled = r#"outcome="cancelled"} 2"#;
+    assert!(metrics.contains(cancelled), "{metrics}");
+    server.abort();
+}

@@ -1,0 +1,310 @@
+//! The autopilot: out of a domain's own traffic, a specialist.
+//!
+//! In: the counts of every finished answer ([`Finished`]), never its text.  Out:
+//! profiles below `HOME/traffic`, and, for an enabled domain that has none, a
+//! registered specialist, which the pool then serves without a restart.
+//!
+//! What to do is decided by [`plan`] and [`judge`], pure functions of facts; one
+//! task owns the traffic and acts.  Masks are made on a thread of their own, at
+//! the lowest priority, one at a time.  Every step is logged and counted.
+//!
+//! The promise: it only ever adds.  Whatever fails here, answering goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Autopilot as Settings, Domain};
+use engine::Profile;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tracing::{info, warn};
+
+use crate::college::{College, serving};
+use crate::make::{self, Made, MakeError};
+use crate::traffic::{Traffic, save};
+
+/// How often traffic is written and the domains are looked at.
+const TICK: Duration = Duration::from_secs(2);
+
+/// After a refusal the domain needs this many times its tokens for another try:
+/// with hardly more traffic the mask would be the same.
+const PATIENCE: u64 = 2;
+
+/// What one finished answer did.
+#[derive(Debug)]
+pub struct Finished {
+    pub domain: String,
+    pub taps: Profile,
+}
+
+/// What is known of a domain when the autopilot looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Queries are routed to it.
+    pub enabled: bool,
+    /// A specialist, or another server, answers for it.
+    pub served: bool,
+    /// Tokens of traffic a mask can be made from.
+    pub seen: u64,
+    /// Tokens of traffic it can be judged with.
+    pub held: u64,
+    /// Tokens there were when a mask was last found wanting.
+    pub refused_at: Option<u64>,
+}
+
+/// What to do for a domain now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// It needs nothing.
+    Leave,
+    /// It needs so many more tokens.
+    Wait { tokens: u64 },
+    /// Make a specialist.
+    Make,
+}
+
+/// Decides what to do for a domain.
+pub fn plan(facts: &Facts, settings: &Settings) -> Plan {
+    if !settings.enabled || !facts.enabled || facts.served {
+        return Plan::Leave;
+    }
+    let needed = match facts.refused_at {
+        Some(tokens) => tokens.saturating_mul(PATIENCE).max(settings.tokens),
+        None => settings.tokens,
+    };
+    let all = facts.seen + facts.held;
+    if all < needed {
+        Plan::Wait { tokens: needed - all }
+    } else if facts.seen == 0 || facts.held == 0 {
+        // One more answer goes to the half that has nothing.
+        Plan::Wait { tokens: 1 }
+    } else {
+        Plan::Make
+    }
+}
+
+/// Whether a mask covers held-back traffic well enough to be served.
+pub fn judge(coverage: f64, least: f32) -> bool {
+    coverage >= f64::from(least)
+}
+
+/// Runs until `stop`, then writes what is left.
+pub async fn run(
+    college: Arc<College>,
+    settings: Settings,
+    mut finished: mpsc::UnboundedReceiver<Finished>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let empty = Profile::new(college.model.shape(), &college.model.parent(), "");
+    let mut pilot = Pilot {
+        traffic: Traffic::open(&college.home, empty),
+        refused: BTreeMap::new(),
+        making: None,
+        college,
+        settings,
+    };
+    pilot.publish_tokens();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            Some(one) = finished.recv() => pilot.take(&one),
+            (domain, made) = next_made(&mut pilot.making) => pilot.made(&domain, made).await,
+            _ = tick.tick() => {
+                pilot.save().await;
+                pilot.look().await;
+                pilot.college.meter.tidy();
+            }
+            _ = &mut stop => break,
+        }
+    }
+    while let Ok(one) = finished.try_recv() {
+        pilot.take(&one);
+    }
+    pilot.save().await;
+}
+
+type Outcome = Result<Made, MakeError>;
+type Making = Option<(String, oneshot::Receiver<Outcome>)>;
+
+struct Pilot {
+    college: Arc<College>,
+    settings: Settings,
+    traffic: Traffic,
+    /// Tokens at which a domain's mask was found wanting.
+    refused: BTreeMap<String, u64>,
+    making: Making,
+}
+
+/// What the thread made; never ready while there is none.
+async fn next_made(making: &mut Making) -> (String, Outcome) {
+    let Some((domain, outcome)) = making else { return std::future::pending().await };
+    let outcome = outcome.await.unwrap_or(Err(MakeError::Gone));
+    let domain = std::mem::take(domain);
+    *making = None;
+    (domain, outcome)
+}
+
+impl Pilot {
+    fn take(&mut self, one: &Finished) {
+        match self.traffic.add(&one.domain, &one.taps) {
+            Ok(()) => {
+                let tokens = self.traffic.tokens(&one.domain);
+                self.college.meter.autopilot_tokens(&one.domain, tokens);
+            }
+            Err(error) => warn!(domain = %one.domain, %error, "traffic not counted"),
+        }
+    }
+
+    fn publish_tokens(&self) {
+        for domain in self.college.domains.enabled() {
+            let tokens = self.traffic.tokens(&domain.id);
+            if tokens > 0 {
+                self.college.meter.autopilot_tokens(&domain.id, tokens);
+            }
+        }
+    }
+
+    async fn save(&mut self) {
+        let files = self.traffic.take_changed();
+        if files.is_empty() {
+            return;
+        }
+        match tokio::task::spawn_blocking(move || save(&files)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "traffic not written; it is counted on"),
+            Err(error) => warn!(%error, "traffic not written"),
+        }
+    }
+
+    /// Looks at every domain, and starts to make what is due first.
+    async fn look(&mut self) {
+        if self.making.is_some() || !self.settings.enabled {
+            return;
+        }
+        let Ok(snapshot) = self.college.snapshot().await else { return };
+        let serving = serving(snapshot.specialists.iter().map(|s| &s.manifest));
+        let due = self.college.domains.enabled().find(|domain| {
+            let served = domain.upstream.is_some() || serving.contains_key(&domain.id);
+            plan(&self.facts(domain, served), &self.settings) == Plan::Make
+        });
+        let Some(domain) = due.map(|d| d.id.clone()) else { return };
+        let Some(tally) = self.traffic.get(&domain).cloned() else { return };
+        self.step(&domain, "make", "enough traffic: a mask is made");
+        let id = make::free_id(&domain, |id| {
+            snapshot.specialists.iter().any(|s| s.id == id)
+                || self.college.disabled.iter().any(|disabled| disabled == id)
+        });
+        let job = make::Job {
+            college: self.college.clone(),
+            settings: self.settings.clone(),
+            domain: domain.clone(),
+            id,
+            seen: tally.seen,
+            held: tally.held,
+        };
+        match make::start(job) {
+            Ok(outcome) => self.making = Some((domain, outcome)),
+            Err(error) => self.failed(&domain, &error),
+        }
+    }
+
+    fn facts(&self, domain: &Domain, served: bool) -> Facts {
+        let tally = self.traffic.get(&domain.id);
+        Facts {
+            enabled: domain.enabled,
+            served,
+            seen: tally.map_or(0, |t| t.seen.tokens),
+            held: tally.map_or(0, |t| t.held.tokens),
+            refused_at: self.refused.get(&domain.id).copied(),
+        }
+    }
+
+    /// The thread is done with a domain.
+    async fn made(&mut self, domain: &str, outcome: Outcome) {
+        let made = match outcome {
+            Ok(made) => made,
+            Err(error) => return self.failed(domain, &error),
+        };
+        info!(
+            domain,
+            specialist = %made.id,
+            tokens = made.tokens,
+            coverage = made.coverage,
+            held_back_coverage = made.held_coverage,
+            checks = made.checks,
+            "autopilot: what the traffic says of the mask"
+        );
+        self.step(domain, "judge", "it covers held-back traffic well enough");
+        self.step(domain, "verify", "all checks passed");
+        self.step(domain, "register", "registered");
+        if self.college.pool.rescan().await.is_ok() {
+            info!(domain, specialist = %made.id, "autopilot: serving");
+            self.college.meter.autopilot_step(domain, "serve");
+        }
+    }
+
+    fn failed(&mut self, domain: &str, error: &MakeError) {
+        self.refused.insert(domain.to_owned(), self.traffic.tokens(domain));
+        warn!(domain, %error, "autopilot: no specialist was made; it is tried again with twice the traffic");
+        let wanting = matches!(error, MakeError::Coverage { .. });
+        self.college.meter.autopilot_step(domain, if wanting { "refuse" } else { "fail" });
+    }
+
+    fn step(&self, domain: &str, step: &'static str, says: &str) {
+        info!(domain, step, "autopilot: {says}");
+        self.college.meter.autopilot_step(domain, step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Settings = Settings { enabled: true, tokens: 1000, keep: 0.5, coverage: 0.8 };
+    const READY: Facts =
+        Facts { enabled: true, served: false, seen: 950, held: 50, refused_at: None };
+
+    #[track_caller]
+    fn check(facts: Facts, expect: Plan) {
+        assert_eq!(plan(&facts, &SETTINGS), expect);
+    }
+
+    #[test]
+    fn a_domain_without_a_specialist_gets_one() {
+        check(READY, Plan::Make);
+        check(Facts { seen: 5000, ..READY }, Plan::Make);
+        check(Facts { served: true, ..READY }, Plan::Leave);
+        check(Facts { enabled: false, ..READY }, Plan::Leave);
+        let off = Settings { enabled: false, ..SETTINGS };
+        assert_eq!(plan(&READY, &off), Plan::Leave);
+    }
+
+    #[test]
+    fn with_enough_to_learn_from_and_to_judge_with() {
+        check(Facts { seen: 949, ..READY }, Plan::Wait { tokens: 1 });
+        check(Facts { seen: 0, held: 0, ..READY }, Plan::Wait { tokens: 1000 });
+        check(Facts { seen: 5000, held: 0, ..READY }, Plan::Wait { tokens: 1 });
+        check(Facts { seen: 0, held: 5000, ..READY }, Plan::Wait { tokens: 1 });
+    }
+
+    #[test]
+    fn a_refusal_is_not_repeated_on_the_same_traffic() {
+        let refused = Facts { refused_at: Some(1000), ..READY };
+        check(refused, Plan::Wait { tokens: 1000 });
+        check(Facts { seen: 1949, ..refused }, Plan::Wait { tokens: 1 });
+        check(Facts { seen: 1950, ..refused }, Plan::Make);
+        // A setting that was raised since counts too.
+        check(Facts { refused_at: Some(10), ..READY }, Plan::Make);
+    }
+
+    #[test]
+    fn held_back_traffic_decides() {
+        assert!(judge(0.8, 0.8_f32.next_down()));
+        assert!(judge(0.81, 0.8));
+        assert!(!judge(0.79, 0.8));
+        // Not a number is no proof.
+        assert!(!judge(f64::NAN, 0.0));
+    }
+}

@@ -1,0 +1,174 @@
+//! Everything that is needed to answer, wired: parent, engine, pool, supervisor.
+//!
+//! In: settings and the home folder.  Out: a [`College`], shared by all requests
+//! (over HTTP or from the terminal).  How a request goes through it is in `path`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{Domain, Domains, Loaded};
+use engine::{Bank, Engine, EngineOptions, Model, kv};
+use router_model::Supervisor;
+use specialists::{GENERALIST, Manifest, Pool, PoolOptions, Registry, Snapshot, State, Status};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::autopilot::Finished;
+use crate::decide::Serving;
+use crate::errors::Refusal;
+use crate::feedback::Decisions;
+use crate::meter::{Memory, Meter};
+use crate::start::{self, Needs, StartError, share};
+
+/// What all requests share; never changed while it runs.
+pub struct College {
+    pub domains: Domains,
+    pub model: Arc<Model>,
+    pub engine: Engine,
+    pub bank: Arc<Bank>,
+    pub pool: Pool,
+    pub supervisor: Supervisor,
+    pub meter: Meter,
+    pub decisions: Decisions,
+    pub home: PathBuf,
+    /// Domain that answers for an abstention.
+    pub(crate) fallback: Option<String>,
+    /// API keys; none lets everyone in.
+    pub(crate) keys: Vec<String>,
+    /// Specialists that are not served.
+    pub(crate) disabled: Vec<String>,
+    /// A permit for each request without its first token.
+    pub(crate) waiting: Arc<Semaphore>,
+    pub(crate) max_waiting: usize,
+    /// Where finished answers' counts go; nowhere if nobody adds them up.
+    pub(crate) finished: Option<mpsc::UnboundedSender<Finished>>,
+}
+
+impl College {
+    /// Opens the parent, starts engine and pool.
+    ///
+    /// Counts of finished answers go to `finished`; see `autopilot`.
+    ///
+    /// # Errors
+    /// [`StartError`]: a file, a key, or too small a budget.
+    pub fn open(
+        loaded: Loaded,
+        home: &Path,
+        finished: Option<mpsc::UnboundedSender<Finished>>,
+    ) -> Result<Arc<Self>, StartError> {
+        let Loaded { config, domains, .. } = loaded;
+        let model = start::model(config.parent.path.as_deref(), home)?;
+        let supervisor = Supervisor::shipped(&domains, config.supervisor.threshold)?;
+        let mut options = EngineOptions::default();
+        let shape = model.shape();
+        let needs = Needs {
+            backbone: model.backbone_bytes(),
+            experts: model.expert_bytes(0..shape.layers),
+            workspace: options.workspace_bytes(&model),
+            conversation: kv::bytes_per_token(shape).saturating_mul(shape.context as u64),
+        };
+        let said = &config.memory;
+        let shares = share(needs, said.budget.map(|b| b.0), said.kv.map(|b| b.0));
+        options.kv_bytes = shares.kv;
+        let bank = Bank::new(model.clone());
+        let disabled = &config.specialists.disabled;
+        let parent = model.parent();
+        // The pool first: it refuses a budget before memory is taken.
+        let pool = Pool::start(PoolOptions {
+            model: model.clone(),
+            bank: bank.clone(),
+            registry: Registry::open(home, shape, &parent, disabled),
+            budget: shares.budget,
+            kv_bytes: shares.kv,
+            workspace: needs.workspace,
+            pinned: domains.enabled().filter(|d| d.pin).map(|d| d.id.clone()).collect(),
+        })?;
+        let engine = Engine::start(model.clone(), bank.clone(), &parent, options)
+            .map_err(StartError::Engine)?;
+        Ok(Arc::new(Self {
+            domains,
+            model,
+            engine,
+            bank,
+            pool,
+            supervisor,
+            meter: Meter::new(),
+            decisions: Decisions::default(),
+            home: home.to_owned(),
+            fallback: config.supervisor.fallback,
+            keys: config.server.keys,
+            disabled: config.specialists.disabled,
+            waiting: Arc::new(Semaphore::new(config.server.max_queue)),
+            max_waiting: config.server.max_queue,
+            finished,
+        }))
+    }
+
+    /// The pool now; also the proof that it still answers.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopping`].
+    pub async fn snapshot(&self) -> Result<Snapshot, Refusal> {
+        self.pool.snapshot().await.map_err(|_| Refusal::Stopping)
+    }
+
+    /// Puts the pool's numbers into the meter.
+    ///
+    /// # Errors
+    /// As [`College::snapshot`].
+    pub async fn measure(&self) -> Result<(), Refusal> {
+        let snapshot = self.snapshot().await?;
+        let ledger = &snapshot.ledger;
+        self.meter.memory(Memory {
+            backbone: ledger.backbone,
+            experts: ledger.experts,
+            kv: ledger.kv,
+            workspace: ledger.workspace,
+            peak: ledger.peak,
+            budget: ledger.budget,
+            evictions: snapshot.evictions,
+            leases: snapshot.leases as u64,
+        });
+        snapshot.specialists.iter().for_each(|s| self.meter.warm(&s.id, s.warm));
+        if let Some((private, file)) = resident() {
+            self.meter.resident(private, file);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of this process in memory, private and of files, where the system tells.
+fn resident() -> Option<(u64, u64)> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = |key: &str| -> Option<u64> {
+        let line = status.lines().find_map(|l| l.strip_prefix(key))?;
+        line.trim_start_matches(':').trim().strip_suffix(" kB")?.parse().ok()
+    };
+    Some((kib("RssAnon")? * 1024, kib("RssFile")? * 1024))
+}
+
+/// Which specialist serves each domain: the one named like the domain, else the
+/// newest; one that is still being tried out serves nobody yet.
+pub fn serving<'a>(specialists: impl IntoIterator<Item = &'a Manifest>) -> Serving {
+    let active = |m: &&Manifest| m.state == State::Active && m.id != GENERALIST;
+    let mut ranked: Vec<&Manifest> = specialists.into_iter().filter(active).collect();
+    ranked.sort_by_key(|m| (m.id == m.domain, m.created.time, &m.id));
+    ranked.into_iter().map(|m| (m.domain.clone(), m.id.clone())).collect()
+}
+
+/// The specialist's own defaults over the domain's.
+pub(crate) fn defaults(domain: Option<&Domain>, status: Option<&Status>) -> config::Sampling {
+    let mut sampling = status.map(|s| s.manifest.sampling.clone()).unwrap_or_default();
+    fill(&mut sampling, domain.map(|d| &d.sampling));
+    sampling
+}
+
+/// Fills what is not said from `defaults`.
+pub(crate) fn fill(sampling: &mut config::Sampling, defaults: Option<&config::Sampling>) {
+    let Some(from) = defaults else { return };
+    sampling.temperature = sampling.temperature.or(from.temperature);
+    sampling.top_p = sampling.top_p.or(from.top_p);
+    sampling.min_p = sampling.min_p.or(from.min_p);
+    sampling.repetition_penalty = sampling.repetition_penalty.or(from.repetition_penalty);
+    sampling.top_k = sampling.top_k.or(from.top_k);
+    sampling.max_tokens = sampling.max_tokens.or(from.max_tokens);
+}

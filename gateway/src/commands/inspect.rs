@@ -1,0 +1,142 @@
+//! `collegium inspect`: what a GGUF file is, and what surgery would touch.
+//!
+//! Works on any GGUF; what only known architectures have is left out for others.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use engine::Shape;
+use engine::arch::{Fate, find};
+use engine::gguf::Gguf;
+use serde::Serialize;
+
+use super::terminal::{Failure, result, size};
+use crate::cli::{self, Cli};
+use crate::start::{NANO, StartError};
+
+/// What is shown of a file.
+#[derive(Debug, Serialize)]
+struct Inspected {
+    file: String,
+    gguf_version: u32,
+    architecture: String,
+    name: String,
+    bytes: u64,
+    tensors: usize,
+    /// Bytes by number format.
+    formats: BTreeMap<String, u64>,
+    /// Absent if the engine does not know the architecture; then `unknown` says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<Model>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<String>,
+    /// What a cut file says of where it comes from.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    provenance: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Model {
+    layers: usize,
+    experts: usize,
+    experts_per_token: usize,
+    context: usize,
+    vocabulary: usize,
+    /// Of one expert in one layer.
+    expert_bytes: u64,
+    /// Bytes that surgery never touches.
+    backbone_bytes: u64,
+    /// Bytes of tensors that surgery slices by expert: routers and experts.
+    sliced_bytes: u64,
+    sliced_tensors: Vec<String>,
+    /// A masked parent and a cut file are the same function.
+    exact: bool,
+}
+
+/// Shows a file.
+pub fn run(cli: &Cli, args: &cli::Inspect) -> Result<(), Failure> {
+    let gguf = match args.file.to_str() {
+        Some(NANO) => Gguf::nano(),
+        _ => Gguf::open(&args.file),
+    };
+    let gguf = gguf.map_err(|e| Failure::from(StartError::from(e)).at("FILE"))?;
+    result(cli, &inspect(&gguf), show)
+}
+
+fn inspect(gguf: &Gguf) -> Inspected {
+    let mut formats = BTreeMap::new();
+    for tensor in gguf.tensors() {
+        *formats.entry(tensor.kind.name().to_owned()).or_default() += tensor.bytes;
+    }
+    let (model, unknown) = match model(gguf) {
+        Ok(model) => (Some(model), None),
+        Err(why) => (None, Some(why)),
+    };
+    let own = gguf.metadata().iter().filter(|(key, _)| key.starts_with("collegium."));
+    Inspected {
+        file: gguf.path().display().to_string(),
+        gguf_version: gguf.version(),
+        architecture: gguf.text("general.architecture").unwrap_or("unknown").to_owned(),
+        name: gguf.text("general.name").unwrap_or("unnamed").to_owned(),
+        bytes: gguf.bytes(),
+        tensors: gguf.tensors().len(),
+        formats,
+        model,
+        unknown,
+        provenance: own.filter_map(|(k, v)| Some((k.clone(), v.text()?.to_owned()))).collect(),
+    }
+}
+
+fn model(gguf: &Gguf) -> Result<Model, String> {
+    let shape = Shape::read(gguf).map_err(|e| e.to_string())?;
+    let arch = find(gguf).map_err(|e| e.to_string())?;
+    let sliced = |name: &str| matches!(arch.fate(name), Fate::Slice { .. });
+    let bytes_of = |slice: bool| {
+        gguf.tensors().iter().filter(|t| sliced(&t.name) == slice).map(|t| t.bytes).sum::<u64>()
+    };
+    let slices = bytes_of(true);
+    Ok(Model {
+        layers: shape.layers,
+        experts: shape.experts,
+        experts_per_token: shape.top_k,
+        context: shape.context,
+        vocabulary: shape.vocab,
+        expert_bytes: slices / (shape.layers * shape.experts).max(1) as u64,
+        backbone_bytes: bytes_of(false),
+        sliced_bytes: slices,
+        sliced_tensors: arch.sliced.iter().map(|part| format!("blk.*.{part}")).collect(),
+        exact: arch.renormalises,
+    })
+}
+
+fn show(file: &Inspected) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:14} {value}");
+    };
+    row("file", format!("{}, {}, GGUF {}", file.file, size(file.bytes), file.gguf_version));
+    row("architecture", file.architecture.clone());
+    row("name", file.name.clone());
+    let formats: Vec<String> =
+        file.formats.iter().map(|(k, b)| format!("{k} {}", size(*b))).collect();
+    row("tensors", format!("{} ({})", file.tensors, formats.join(", ")));
+    if let Some(model) = &file.model {
+        let Model { layers, experts, experts_per_token, context, vocabulary, .. } = model;
+        row("shape", format!("{layers} layers, context {context}, vocabulary {vocabulary}"));
+        let each = size(model.expert_bytes);
+        row("experts", format!("{experts} a layer, {experts_per_token} for a token, {each} each"));
+        row("kept whole", format!("{} (backbone)", size(model.backbone_bytes)));
+        let sliced = model.sliced_tensors.join(", ");
+        row("surgery slices", format!("{} ({sliced})", size(model.sliced_bytes)));
+        let exact = if model.exact { "is" } else { "is not" };
+        row("equivalence", format!("a cut file {exact} the same function as the masked parent"));
+    }
+    if let Some(unknown) = &file.unknown {
+        row("not served", unknown.clone());
+    }
+    for (key, value) in &file.provenance {
+        row("provenance", format!("{key} = {value}"));
+    }
+    text
+}

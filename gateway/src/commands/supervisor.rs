@@ -1,0 +1,107 @@
+//! `collegium supervisor`: trains and measures the classifier.
+
+use std::fs;
+use std::path::Path;
+
+use config::Domains;
+use router_model::train::{self, data};
+use router_model::{Supervisor as Classifier, Weights, evaluate};
+
+use super::terminal::{Bar, Failure, result};
+use crate::cli::{Cli, JudgeArgs, Supervisor, TrainArgs};
+use crate::start::{StartError, settings};
+
+/// Trains or evaluates.
+pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
+    let (loaded, _) = settings(cli)?;
+    match what {
+        Supervisor::Train(args) => train(cli, args, &loaded.domains),
+        Supervisor::Evaluate(args) => {
+            let threshold = loaded.config.supervisor.threshold;
+            judge(cli, args, &loaded.domains, threshold)
+        }
+    }
+}
+
+fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> {
+    let defaults = train::Options::default();
+    let options = train::Options {
+        data: args.data.clone(),
+        seed: args.seed.unwrap_or(defaults.seed),
+        epochs: args.epochs.unwrap_or(defaults.epochs),
+        ..defaults
+    };
+    let mut bar = Bar::new(cli);
+    let report = train::train(&options, domains, &mut |d, t, what| bar.show(d, t, what))
+        .map_err(|e| Failure::new("train", e))?;
+    drop(bar);
+    let io = |path: &Path, e: std::io::Error| {
+        Failure::new("io", format!("{}: {e}", path.display())).at("out")
+    };
+    fs::create_dir_all(&args.out).map_err(|e| io(&args.out, e))?;
+    let json = serde_json::to_string_pretty(&report).map_err(|e| Failure::new("internal", e))?;
+    for (name, bytes) in
+        [("lexical.bin", report.weights.write()), ("report.json", json.into_bytes())]
+    {
+        let path = args.out.join(name);
+        engine::file::replace(&path, &bytes).map_err(|e| io(&path, e))?;
+    }
+    result(cli, &report, |report| {
+        format!(
+            "trained in {:.0} s; on {} held-out questions: accuracy {:.3}, calibration error {:.3}\n\
+             weights and report are in {}\n",
+            report.seconds,
+            report.test.n,
+            report.test.accuracy,
+            report.test.ece,
+            args.out.display()
+        )
+    })
+}
+
+fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Result<(), Failure> {
+    let weights = match &args.weights {
+        Some(path) => {
+            let shown = path.display();
+            let bytes = fs::read(path).map_err(|e| Failure::new("io", format!("{shown}: {e}")))?;
+            Weights::read(&bytes)
+        }
+        None => Weights::shipped(),
+    };
+    let weights = weights.map_err(|e| Failure::new("weights", e).at("weights"))?;
+    let classifier = Classifier::new(weights, domains, threshold).map_err(StartError::from)?;
+    let mut bar = Bar::new(cli);
+    let per_book = train::Options::default().per_book;
+    let items = data::read(&args.data, domains, per_book, &mut |d, t, what| bar.show(d, t, what))
+        .map_err(|e| Failure::new("data", e).at("data"))?;
+    drop(bar);
+    let items = match args.held_out {
+        true => train::held_out_items(&items),
+        false => items.iter().collect(),
+    };
+    let options = evaluate::Options {
+        seed: args.seed,
+        typos: args.typos,
+        without_options: args.without_options,
+    };
+    let evaluation = evaluate::evaluate(&classifier, &items, &options)
+        .map_err(|e| Failure::new("evaluate", e))?;
+    result(cli, &evaluation, |e| {
+        let mut text = format!(
+            "{} questions: accuracy {:.3} ({:.3} on the surest nine tenths), calibration error {:.3}\n\
+             abstained on {:.3}, accuracy on the rest {:.3}; {} µs at the median, {} µs at the 99th percentile\n",
+            e.n,
+            e.accuracy,
+            e.accuracy_at_90,
+            e.ece,
+            e.abstained,
+            e.accuracy_decided,
+            e.latency_us.p50,
+            e.latency_us.p99
+        );
+        for (name, category) in &e.per_category {
+            text += &format!("  {:.3}  {name} ({})\n", category.accuracy, category.n);
+        }
+        text
+    })
+}

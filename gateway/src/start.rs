@@ -1,0 +1,164 @@
+//! Opens a parent and shares out memory: from settings to things that run.
+//!
+//! In: the settings and the home folder.  Out: a [`Model`], and how many bytes
+//! there are for everything ([`share`], pure).  Every error says which file or
+//! key is at fault and what to do.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{ConfigError, Loaded};
+use engine::gguf::{Gguf, GgufError};
+use engine::hash::Remembered;
+use engine::{Model, ModelError};
+use router_model::SupervisorError;
+use specialists::PoolError;
+use thiserror::Error;
+
+use crate::cli::{Cli, ParentArgs};
+
+/// The embedded parent, where a path is expected.
+pub const NANO: &str = "nano";
+
+/// Conversations of full length that fit at once, if nobody says how much memory there is.
+const CONVERSATIONS: u64 = 8;
+
+/// Why nothing can be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{name}: this build cannot download; fetch the file and give its path as the parent")]
+    Remote { name: String },
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    #[error("cannot listen on {address}: {error}; choose another address with --listen")]
+    Listen { address: String, error: std::io::Error },
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: std::io::Error },
+    #[error("no memory for keys and values, or no thread: {0}; lower memory.kv")]
+    Engine(std::io::Error),
+}
+
+/// The settings with the command line's on top, and the home folder.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn settings(cli: &Cli) -> Result<(Loaded, PathBuf), StartError> {
+    Ok((config::load(cli.config.as_deref())?, config::home(cli.home.as_deref())))
+}
+
+/// What a command's flags say of the parent wins over the settings.
+pub fn overrule(loaded: &mut Loaded, flags: &ParentArgs) {
+    if let Some(parent) = &flags.parent {
+        loaded.config.parent.path = Some(parent.0.clone());
+    }
+    if flags.budget.is_some() {
+        loaded.config.memory.budget = flags.budget;
+    }
+}
+
+/// Maps and checks the parent's file; `None` is the embedded one.
+///
+/// The file's hash is remembered below `home`, so that only the first start with
+/// a file reads all of it.
+///
+/// # Errors
+/// [`StartError`] naming the file.
+pub fn gguf(path: Option<&Path>, home: &Path) -> Result<Gguf, StartError> {
+    let Some(path) = path.filter(|p| *p != Path::new(NANO)) else { return Ok(Gguf::nano()?) };
+    if let Some(name) = path.to_str().filter(|p| p.starts_with("hf:")) {
+        return Err(StartError::Remote { name: name.to_owned() });
+    }
+    let gguf = Gguf::open(path)?;
+    let known = Remembered::at(home.join("models").join("hashes.json"));
+    let sha256 = known.get_or_compute(path);
+    gguf.remember(sha256.map_err(|error| StartError::Io { path: path.to_owned(), error })?);
+    Ok(gguf)
+}
+
+/// Opens the parent that the settings name.
+///
+/// # Errors
+/// As [`gguf`], and [`ModelError`].
+pub fn model(path: Option<&Path>, home: &Path) -> Result<Arc<Model>, StartError> {
+    Ok(Model::load(gguf(path, home)?)?)
+}
+
+/// What the sharing out of memory depends on; all in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    pub backbone: u64,
+    /// All experts of the parent.
+    pub experts: u64,
+    pub workspace: u64,
+    /// Keys and values of one conversation of full length.
+    pub conversation: u64,
+}
+
+/// How the memory is shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    pub budget: u64,
+    pub kv: u64,
+}
+
+/// Shares out memory: what was said stands; the rest follows from what there is.
+///
+/// Without a budget everything fits: the file is mapped, and the system takes back
+/// what it needs.  With one, keys and values take a quarter of it, but at least one
+/// conversation, since with less no question of full length could be answered.
+pub fn share(needs: Needs, budget: Option<u64>, kv: Option<u64>) -> Shares {
+    let ample = needs.conversation.saturating_mul(CONVERSATIONS);
+    let kv = kv.unwrap_or(match budget {
+        Some(budget) => ample.min((budget / 4).max(needs.conversation)),
+        None => ample,
+    });
+    let everything = needs.backbone + needs.experts + needs.workspace + kv;
+    Shares { budget: budget.unwrap_or(everything), kv }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(budget: Option<u64>, kv: Option<u64>, expect: (u64, u64)) {
+        let needs = Needs { backbone: 10, experts: 100, workspace: 5, conversation: 4 };
+        let got = share(needs, budget, kv);
+        assert_eq!((got.budget, got.kv), expect, "{budget:?}, {kv:?}");
+    }
+
+    #[test]
+    fn memory_is_shared_out() {
+        // Nothing said: everything fits.
+        check(None, None, (147, 32));
+        check(None, Some(7), (122, 7));
+        // A quarter for conversations, within what is of use.
+        check(Some(80), None, (80, 20));
+        check(Some(1000), None, (1000, 32));
+        // Never less than one.
+        check(Some(8), None, (8, 4));
+        check(Some(80), Some(7), (80, 7));
+    }
+
+    #[test]
+    fn parents_that_cannot_be_opened() {
+        #[track_caller]
+        fn check(path: &str, expect: &str) {
+            let home = tempfile::tempdir().expect("a folder");
+            let error = gguf(Some(Path::new(path)), home.path()).err().expect(path).to_string();
+            assert!(error.contains(expect), "{error}");
+        }
+        check("hf:a/b/c.gguf", "cannot download");
+        check("/nowhere/at/all.gguf", "/nowhere/at/all.gguf");
+        // A text is no model.
+        check(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "Cargo.toml");
+    }
+}
