@@ -64,7 +64,8 @@ def describe(writer, shape):
     writer.add_type("model")
     writer.add_name("collegium-nano")
     writer.add_description("Small mixture-of-experts parent that specialists are cut from")
-    writer.add_license("apache-2.0")
+    # The strictest of the terms that the texts name; see the card.
+    writer.add_license("cc-by-nc-sa-4.0")
     writer.add_languages(["en"])
     writer.add_custom_alignment(PAGE)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q5_1)
