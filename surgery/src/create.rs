@@ -93,6 +93,8 @@ pub enum CreateError {
     #[error("{label:?} names no domain{}; write its file in domains/ first",
         nearest.as_ref().map(|near| format!(" (nearest is {near:?})")).unwrap_or_default())]
     Domain { label: String, nearest: Option<String> },
+    #[error("the id {id:?} must be lowercase letters, digits and '-', at most 64")]
+    Id { id: String },
     #[error("the domain {id:?} is not enabled, so nothing would be routed to its specialist")]
     Disabled { id: String },
     /// Its mask would not be one of this parent.
@@ -100,6 +102,8 @@ pub enum CreateError {
         "the profile is of parent {profile:.12}…, this parent is {parent:.12}…; profile this parent"
     )]
     OtherParent { profile: String, parent: String },
+    #[error("the profile is of the domain {profile:?}, not {domain:?}")]
+    OtherDomain { profile: String, domain: String },
     #[error(transparent)]
     Tokens(#[from] TokensError),
     #[error(transparent)]
@@ -154,7 +158,7 @@ impl Workshop<'_> {
         progress: Progress,
     ) -> Result<Report, CreateError> {
         let Workshop { parent, domains, .. } = self;
-        let domain = servable(domains, &recipe.domain)?;
+        let domain = servable(domains, recipe)?;
         let own = Reading {
             corpus: texts.corpus,
             domains,
@@ -200,7 +204,7 @@ impl Workshop<'_> {
         profile: &Profile,
         progress: Progress,
     ) -> Result<Report, CreateError> {
-        let domain = servable(self.domains, &recipe.domain)?;
+        let domain = servable(self.domains, recipe)?;
         folder(&recipe.folder)?;
         let path = recipe.file("profile");
         profile.write(&path)?;
@@ -221,6 +225,10 @@ impl Workshop<'_> {
         let (own, profile) = (parent.model.parent(), made.profile);
         if profile.parent != own {
             return Err(CreateError::OtherParent { profile: profile.parent.clone(), parent: own });
+        }
+        if profile.domain != domain.id {
+            let (profile, domain) = (profile.domain.clone(), domain.id.clone());
+            return Err(CreateError::OtherDomain { profile, domain });
         }
         let profile_sha256 = hash::file(made.path).map_err(io(made.path))?;
         let file = mask::from_profile(profile, &profile_sha256, recipe.score, recipe.request)?;
@@ -276,8 +284,15 @@ struct Made<'a> {
     texts: Option<(Reading<'a>, Reading<'a>)>,
 }
 
-/// The domain that a label names, if queries are routed to it.
-fn servable<'a>(domains: &'a Domains, label: &str) -> Result<&'a Domain, CreateError> {
+/// The domain of a recipe, if queries are routed to it.
+fn servable<'a>(domains: &'a Domains, recipe: &Recipe) -> Result<&'a Domain, CreateError> {
+    // The registry refuses it too, but only after the work, and the id is part
+    // of the names of files.
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !(1..=64).contains(&recipe.id.len()) || !recipe.id.bytes().all(plain) {
+        return Err(CreateError::Id { id: recipe.id.clone() });
+    }
+    let label = &recipe.domain;
     let domain = domains.canonical(label).and_then(|id| domains.get(id));
     match domain {
         Some(domain) if domain.enabled => Ok(domain),
@@ -391,4 +406,144 @@ fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), CreateError> {
     let json = |error| CreateError::Json { path: path.to_owned(), error };
     let text = serde_json::to_string_pretty(value).map_err(json)? + "\n";
     engine::file::replace(path, text.as_bytes()).map_err(io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+    use engine::Model;
+
+    fn domains() -> Domains {
+        let mut other = Domain::new("other");
+        other.enabled = false;
+        let mut law = Domain::new("law");
+        law.aliases = vec!["legal".to_owned()];
+        Domains::new(vec![law, other]).unwrap()
+    }
+
+    /// A home with a parent in it, and a corpus of forty items.
+    fn stage() -> (Folder, Parent, PathBuf) {
+        let folder = Folder::new();
+        let parent = Parent::new(Model::load(folder.parent(1)).unwrap());
+        let item =
+            |n| format!("{{\"text\": \"whereas the party of part {n}\", \"domain\": \"law\"}}\n");
+        let path = folder.path("law.jsonl");
+        fs::write(&path, (0..40).map(item).collect::<String>()).unwrap();
+        (folder, parent, path)
+    }
+
+    /// What a run worked on, without repeats.
+    fn run(
+        stage: &(Folder, Parent, PathBuf),
+        recipe: &Recipe,
+    ) -> (Result<Report, CreateError>, Vec<String>) {
+        let (folder, parent, path) = stage;
+        let shape = parent.model.shape();
+        let registry = Registry::open(&folder.path("home"), shape, &parent.model.parent(), &[]);
+        let domains = domains();
+        let shop = Workshop { parent, registry: &registry, domains: &domains };
+        let corpus = Corpus::at(path);
+        let texts = Texts { corpus: &corpus, held_out: None, tokens: None, held_out_tokens: None };
+        let mut worked: Vec<String> = Vec::new();
+        let made = shop.create(recipe, texts, &mut |_, _, what| {
+            if worked.last().is_none_or(|last| last != what) {
+                worked.push(what.to_owned());
+            }
+        });
+        if made.is_ok() {
+            assert!(registry.read().0.contains_key(&recipe.id));
+        }
+        (made, worked)
+    }
+
+    #[test]
+    fn a_corpus_becomes_a_registered_specialist() {
+        let stage = stage();
+        let recipe = Recipe::usual(&stage.0.path("home"), "law");
+        let (made, worked) = run(&stage, &recipe);
+        let made = made.unwrap();
+        assert_eq!(worked, ["law", "verify", "parent", "law", "random 2"]);
+        assert_eq!(made.experts, [2, 2]);
+        assert!(made.verification.passed && made.coverage.iter().all(|share| *share >= 0.5));
+        let table = made.evaluation.unwrap();
+        assert_eq!(
+            table.rows.iter().map(|row| row.kind).collect::<Vec<_>>(),
+            [Kind::Parent, Kind::Mask, Kind::Random]
+        );
+        let text = fs::read_to_string(made.registered.join("manifest.toml")).unwrap();
+        let manifest = Manifest::parse(&text).unwrap();
+        assert_eq!(manifest.evaluation, at_home(&table));
+        assert_eq!(manifest.mask_sha256, made.mask_sha256);
+        let corpus = Corpus::at(&stage.2).sha256().unwrap();
+        assert_eq!(manifest.created.corpus_sha256, corpus);
+        // Two items in forty are held back.
+        let profile = Profile::read(&made.folder.join("law.profile")).unwrap();
+        assert_eq!(profile.source, format!("corpus {corpus}, 19 of 20 items"));
+    }
+
+    #[test]
+    fn what_was_done_is_not_done_again() {
+        let stage = stage();
+        let recipe = Recipe::usual(&stage.0.path("home"), "law");
+        run(&stage, &recipe).0.unwrap();
+        assert_eq!(run(&stage, &recipe).1, [""; 0]);
+        // Another mask of the same profile: it is verified and measured anew.
+        let request = Request { target: Target::Count(3), uniform: true };
+        let wider = Recipe { request, ..recipe.clone() };
+        assert_eq!(run(&stage, &wider).1, ["verify", "parent", "law", "random 3"]);
+        // Interrupted while writing: what cannot be read was not done.
+        fs::write(recipe.folder.join("evaluation.json"), "{").unwrap();
+        assert_eq!(run(&stage, &wider).1, ["parent", "law", "random 3"]);
+        // Another corpus of the same name: all of it.
+        let more = fs::read_to_string(&stage.2).unwrap() + "{\"text\": \"hereby\"}\n";
+        fs::write(&stage.2, more).unwrap();
+        assert_eq!(run(&stage, &wider).1[0], "law");
+    }
+
+    #[test]
+    fn refused_before_the_work() {
+        let stage = stage();
+        #[track_caller]
+        fn check(stage: &(Folder, Parent, PathBuf), id: &str, domain: &str, want: &str) {
+            let usual = Recipe::usual(&stage.0.path("home"), "law");
+            let (made, worked) =
+                run(stage, &Recipe { id: id.into(), domain: domain.into(), ..usual });
+            assert_eq!(worked, [""; 0]);
+            let got = made.unwrap_err().to_string();
+            assert!(got.contains(want), "{got}");
+        }
+        check(&stage, "law", "lwa", "names no domain (nearest is \"law\")");
+        check(&stage, "law", "other", "not enabled");
+        check(&stage, "../law", "law", "must be lowercase letters");
+        fs::write(&stage.2, "{\"text\": \"a\"}\n{\"text\": 1}\n").unwrap();
+        check(&stage, "law", "law", "law.jsonl:2: ");
+        // One item, and it is not the twentieth.
+        fs::write(&stage.2, "{\"text\": \"a\"}\n").unwrap();
+        let recipe = Recipe::usual(&stage.0.path("home"), "law");
+        assert!(run(&stage, &recipe).0.unwrap_err().to_string().contains("no item"));
+    }
+
+    #[test]
+    fn a_profile_of_traffic_is_enough() {
+        let (folder, parent, _) = stage();
+        let (shape, own, domains) = (parent.model.shape(), parent.model.parent(), domains());
+        let registry = Registry::open(&folder.path("home"), shape, &own, &[]);
+        let shop = Workshop { parent: &parent, registry: &registry, domains: &domains };
+        let recipe = Recipe::usual(&folder.path("home"), "law");
+        let make = |profile: &Profile| shop.from_profile(&recipe, profile, &mut |_, _, _| ());
+        let mut seen = Profile::new(shape, &own, "law");
+        // Nothing was seen, so nothing can be chosen.
+        assert!(matches!(make(&seen), Err(CreateError::Mask(MaskError::Empty))));
+        let window = Window { tokens: (0..60).collect(), prompt: 60 };
+        parent.tap(&window, &mut seen).unwrap();
+        let made = make(&seen).unwrap();
+        assert!(made.verification.passed && made.evaluation.is_none());
+        assert_eq!(registry.read().0["law"].manifest.created.corpus_sha256, "traffic");
+        // Of another domain or parent.
+        let stray = Profile { domain: "math".to_owned(), ..seen.clone() };
+        assert!(matches!(make(&stray), Err(CreateError::OtherDomain { .. })));
+        let stray = Profile { parent: "p".to_owned(), ..seen };
+        assert!(matches!(make(&stray), Err(CreateError::OtherParent { .. })));
+    }
 }

@@ -3,13 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use engine::kv::{KvStore, PAGE, bytes_per_token};
-use engine::{Bank, ExpertMask, Model, Profile, Segment, Session, Want, forward};
+use engine::{Bank, ExpertMask, Model, Profile, Session};
 
 use crate::tokens::Window;
-
-/// Tokens in one pass: enough that each expert is read once for many of them.
-const CHUNK: usize = 256;
 
 /// A model and the bank of its experts; clones share both.
 ///
@@ -27,31 +23,14 @@ impl Parent {
         Parent { bank: Bank::new(model.clone()), model }
     }
 
-    /// Reads windows and adds what the router did to `taps`; nothing is
+    /// Reads a window and adds what the router did to `taps`; nothing is
     /// predicted, so the output matrix is not touched.
     ///
     /// # Errors
     ///
     /// When the system has no memory for the keys and values.
-    pub fn tap(
-        &self,
-        window: &Window,
-        mask: Option<&ExpertMask>,
-        taps: &mut Profile,
-    ) -> io::Result<()> {
-        let room = window.tokens.len().next_multiple_of(PAGE);
-        let bytes = bytes_per_token(self.model.shape()) * room as u64;
-        let store = KvStore::new(self.model.shape(), bytes)?;
-        let mut pages = store.reserve(room).ok_or(io::ErrorKind::OutOfMemory)?;
-        let (asked, answer) = window.tokens.split_at(window.prompt.min(window.tokens.len()));
-        for (part, prompt) in [(asked, true), (answer, false)] {
-            for tokens in part.chunks(CHUNK) {
-                let taps = Some(&mut *taps);
-                let pages = &mut pages;
-                let segment = Segment { tokens, pages, mask, taps, prompt, want: Want::None };
-                forward(&self.model, &self.bank, &mut [segment]);
-            }
-        }
+    pub fn tap(&self, window: &Window, taps: &mut Profile) -> io::Result<()> {
+        self.session(window)?.feed(&window.tokens, None, Some(taps), window.prompt);
         Ok(())
     }
 
@@ -68,8 +47,11 @@ impl Parent {
         taps: Option<&mut Profile>,
         each: impl FnMut(usize, &[f32]),
     ) -> io::Result<()> {
-        let mut session = Session::new(&self.model, &self.bank, window.tokens.len())?;
-        session.read(&window.tokens, mask, taps, window.prompt, each);
+        self.session(window)?.read(&window.tokens, mask, taps, window.prompt, each);
         Ok(())
+    }
+
+    fn session(&self, window: &Window) -> io::Result<Session> {
+        Session::new(&self.model, &self.bank, window.tokens.len())
     }
 }

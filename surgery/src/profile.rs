@@ -33,7 +33,7 @@ pub fn profile(
     let model = &parent.model;
     let mut taps = Profile::new(model.shape(), &model.parent(), reading.domain.unwrap_or_default());
     taps.source = reading.source()?;
-    let mut visit = |window: Window| Ok(parent.tap(&window, None, &mut taps)?);
+    let mut visit = |window: Window| Ok(parent.tap(&window, &mut taps)?);
     tokens::walk::<ProfileError>(model, reading, &mut visit, progress)?;
     Ok(taps)
 }
