@@ -125,11 +125,122 @@ pub(super) fn dequantise_q5_1(weights: &[u8], out: &mut [f32]) {
     }
 }
 
+/// A row of blocks taken apart once, for many rows of activations.  Its dot products have the bits of the packed ones:
+/// the same numbers in the same order.
+#[derive(Default)]
+pub(super) struct Unpacked {
+    /// [k], signed for Q8_0, 0 to 31 for Q5_1.
+    bytes: Vec<u8>,
+    /// [k / 32]
+    scales: Vec<f32>,
+    /// [k / 32], of formats that have a minimum.
+    least: Vec<f32>,
+}
+
+impl Unpacked {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.scales.clear();
+        self.least.clear();
+    }
+
+    pub fn take_q8_0(&mut self, weights: &[u8]) {
+        self.clear();
+        for w in weights.chunks_exact(Q8_0_BYTES) {
+            self.bytes.extend_from_slice(&w[2..]);
+            self.scales.push(scale(w));
+        }
+    }
+
+    pub fn take_q5_1(&mut self, weights: &[u8]) {
+        self.clear();
+        for w in weights.chunks_exact(Q5_1_BYTES) {
+            self.bytes.extend_from_slice(&unpack_q5_1(w));
+            self.scales.push(scale(w));
+            self.least.push(scale(&w[2..]));
+        }
+    }
+
+    /// With row `row` of `x`, after `take_q8_0`.
+    pub fn q8_0(&self, x: &Q8, row: usize) -> f32 {
+        let (k, n) = (self.bytes.len(), self.scales.len());
+        let (quants, scales) =
+            (&x.quants[row * k..(row + 1) * k], &x.scales[row * n..(row + 1) * n]);
+        #[cfg(target_arch = "x86_64")]
+        if *WIDE {
+            // SAFETY: the features were detected.
+            return unsafe { avx2::unpacked_q8_0(&self.bytes, &self.scales, quants, scales) };
+        }
+        let blocks = self.bytes.chunks_exact(BLOCK).zip(quants.chunks_exact(BLOCK));
+        blocks.zip(self.scales.iter().zip(scales)).fold(0f32, |sum, ((w, q), (d, s))| {
+            let dot: i32 = w.iter().zip(q).map(|(&w, &q)| i32::from(w as i8) * i32::from(q)).sum();
+            sum + dot as f32 * (d * s)
+        })
+    }
+
+    /// With row `row` of `x`, after `take_q5_1`.
+    pub fn q5_1(&self, x: &Q8, row: usize) -> f32 {
+        let (k, n) = (self.bytes.len(), self.scales.len());
+        let (quants, scales) =
+            (&x.quants[row * k..(row + 1) * k], &x.scales[row * n..(row + 1) * n]);
+        let least = self.least.iter().zip(&x.sums[row * n..(row + 1) * n]);
+        let least = least.fold(0f32, |sum, (m, s)| sum + m * s);
+        #[cfg(target_arch = "x86_64")]
+        if *WIDE {
+            // SAFETY: the features were detected.
+            return unsafe { avx2::unpacked_q5_1(&self.bytes, &self.scales, quants, scales) }
+                + least;
+        }
+        let blocks = self.bytes.chunks_exact(BLOCK).zip(quants.chunks_exact(BLOCK));
+        let sum = blocks.zip(self.scales.iter().zip(scales)).fold(0f32, |sum, ((w, q), (d, s))| {
+            let dot: i32 = w.iter().zip(q).map(|(&w, &q)| i32::from(w) * i32::from(q)).sum();
+            sum + dot as f32 * (d * s)
+        });
+        sum + least
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{BLOCK, Q5_1_BYTES, Q8_0_BYTES, scale};
+    use super::{BLOCK, Q5_1_BYTES, Q8_0_BYTES};
+
+    /// The F16 at the start of a block, by the processor's own conversion.
+    #[target_feature(enable = "f16c")]
+    fn scale(bytes: &[u8]) -> f32 {
+        let half = i32::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+        _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half)))
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn unpacked_q8_0(weights: &[u8], scales_w: &[f32], quants: &[i8], scales: &[f32]) -> f32 {
+        let mut acc = _mm256_setzero_ps();
+        let blocks = weights.chunks_exact(BLOCK).zip(quants.chunks_exact(BLOCK));
+        for ((w, q), (d, s)) in blocks.zip(scales_w.iter().zip(scales)) {
+            // SAFETY: both chunks are 32 bytes.
+            let (wide, q) = unsafe {
+                (_mm256_loadu_si256(w.as_ptr().cast()), _mm256_loadu_si256(q.as_ptr().cast()))
+            };
+            let dot = products(_mm256_abs_epi8(wide), _mm256_sign_epi8(q, wide));
+            acc = _mm256_fmadd_ps(dot, _mm256_set1_ps(d * s), acc);
+        }
+        sum(acc)
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn unpacked_q5_1(weights: &[u8], scales_w: &[f32], quants: &[i8], scales: &[f32]) -> f32 {
+        let mut acc = _mm256_setzero_ps();
+        let blocks = weights.chunks_exact(BLOCK).zip(quants.chunks_exact(BLOCK));
+        for ((w, q), (d, s)) in blocks.zip(scales_w.iter().zip(scales)) {
+            // SAFETY: both chunks are 32 bytes.
+            let (wide, q) = unsafe {
+                (_mm256_loadu_si256(w.as_ptr().cast()), _mm256_loadu_si256(q.as_ptr().cast()))
+            };
+            acc = _mm256_fmadd_ps(products(wide, q), _mm256_set1_ps(d * s), acc);
+        }
+        sum(acc)
+    }
 
     /// Lanes 0 to 7, added in one order.
     #[target_feature(enable = "avx2,fma")]
@@ -164,7 +275,7 @@ mod avx2 {
         _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub fn q8_0(weights: &[u8], quants: &[i8], scales: &[f32]) -> f32 {
         let mut acc = _mm256_setzero_ps();
         for ((w, q), s) in
@@ -185,7 +296,7 @@ mod avx2 {
         sum(acc)
     }
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub fn q5_1(weights: &[u8], quants: &[i8], scales: &[f32], sums: &[f32]) -> f32 {
         let (mut acc, mut least) = (_mm256_setzero_ps(), 0f32);
         let low_half = _mm256_set1_epi8(15);

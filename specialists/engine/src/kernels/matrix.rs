@@ -4,12 +4,15 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use super::activations::{Activations, Form};
+use super::dot::Unpacked;
 use super::{dot, foreign};
 use crate::ggml::Kind;
 use crate::mapping::Region;
 
 /// Below this many multiplications one thread is faster than waking others (about 20 us of work).
 const PARALLEL_FROM: usize = 1 << 18;
+/// From this many activation rows on, taking a matrix row apart once is cheaper than for each.
+const UNPACK_FROM: usize = 3;
 /// Matrix rows in a unit of parallel work.
 const ROWS_PER_UNIT: usize = 32;
 
@@ -128,10 +131,23 @@ pub fn matmul_rows(w: &Matrix, x: &Activations<'_>, rows: &[usize], out: &mut [f
     let out = Shared(out.as_mut_ptr());
     let unit = |first: usize| {
         let out = &out;
+        let mut unpacked = Unpacked::default();
         for i in first..(first + ROWS_PER_UNIT).min(w.rows) {
-            for (r, &row) in rows.iter().enumerate() {
+            let put = |r: usize, value: f32| {
                 // SAFETY: `r * w.rows + i` is within `out`, and only the unit that holds row `i` writes it.
-                unsafe { *out.0.add(r * w.rows + i) = w.dot(i, x, row) };
+                unsafe { *out.0.add(r * w.rows + i) = value };
+            };
+            let each = rows.iter().enumerate();
+            match w.kind {
+                Kind::Q8_0 if rows.len() >= UNPACK_FROM => {
+                    unpacked.take_q8_0(w.row(i));
+                    each.for_each(|(r, &row)| put(r, unpacked.q8_0(x.q8(), row)));
+                }
+                Kind::Q5_1 if rows.len() >= UNPACK_FROM => {
+                    unpacked.take_q5_1(w.row(i));
+                    each.for_each(|(r, &row)| put(r, unpacked.q5_1(x.q8(), row)));
+                }
+                _ => each.for_each(|(r, &row)| put(r, w.dot(i, x, row))),
             }
         }
     };
