@@ -19,7 +19,7 @@ mod pool;
 mod registry;
 
 pub use ledger::Ledger;
-pub use manifest::{Created, Evaluation, Manifest, ManifestError, State};
+pub use manifest::{Created, Evaluation, Manifest, ManifestError, State, valid_id};
 pub use pool::{Lease, Pool, PoolError, PoolOptions, Snapshot, Status};
 pub use registry::{Entry, Registry, RegistryError};
 

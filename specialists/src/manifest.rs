@@ -91,8 +91,8 @@ impl Manifest {
     }
 }
 
-/// Ids become folder names and parts of URLs.
-pub(crate) fn valid_id(id: &str) -> bool {
+/// Whether a text can be an id: ids become folder names and parts of URLs.
+pub fn valid_id(id: &str) -> bool {
     let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=64).contains(&id.len()) && id.bytes().all(fine)
 }

@@ -161,7 +161,8 @@ impl Profile {
             ("prompt_tokens".to_owned(), text(&self.prompt_tokens)),
             ("source".to_owned(), self.source.clone()),
         ]);
-        safetensors::serialize(views, Some(meta)).map_err(|e| bad(e.to_string()))
+        let bytes = safetensors::serialize(views, Some(meta)).map_err(|e| bad(e.to_string()))?;
+        sorted(&bytes).ok_or_else(|| bad("the header cannot be sorted".to_owned()))
     }
 
     /// Writes the file beside and renames it into place.
@@ -244,6 +245,18 @@ impl Profile {
     }
 }
 
+/// The same file with the keys of its header in order: equal profiles are equal files, whatever order a map gave.
+fn sorted(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let (header, data) =
+        rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    // serde_json's own map is sorted.
+    let header: serde_json::Value = serde_json::from_slice(header).ok()?;
+    let mut header = serde_json::to_vec(&header).ok()?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())
+}
+
 fn fill<T>(
     view: &TensorView<'_>,
     kind: Dtype,
@@ -277,6 +290,7 @@ mod tests {
     fn round_trip_and_sum() {
         let p = sample();
         assert_eq!(Profile::parse(&p.to_bytes().unwrap()).unwrap(), p);
+        assert!((0..20).all(|_| p.to_bytes().unwrap() == sample().to_bytes().unwrap()));
         let mut twice = p.clone();
         twice.add(&p).unwrap();
         assert_eq!((twice.tokens, twice.all.counts[3], twice.prompt.gated_norm[7]), (10, 10, 0.5));
