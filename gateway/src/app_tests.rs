@@ -200,7 +200,7 @@ async fn a_decision_can_be_asked_for_and_rated() {
 async fn a_whole_answer() {
     let school = school(|_| ());
     let body = json!({
-        "model": "auto", "max_tokens": 8, "seed": 1, "tools": [{ "type": "function" }],
+        "model": "auto", "max_tokens": 8, "seed": 1, "ignore_eos": true, "tools": [{ "type": "function" }],
         "messages": [{ "role": "user", "content": LAW }],
     });
     let answer = post(&school, "/chat/completions", &body.to_string()).await;
@@ -262,6 +262,8 @@ fn frames(body: &str) -> Vec<Value> {
     let blocks: Vec<&str> =
         body.strip_suffix("\n\n").expect("whole frames").split("\n\n").collect();
     assert_eq!(blocks.last(), Some(&"data: [DONE]"));
+    // The first thing that leaves.
+    assert_eq!(blocks[0], ": keep-alive");
     for block in &blocks[..blocks.len() - 1] {
         if let Some(comment) = block.strip_prefix(':') {
             assert!(!comment.contains('\n') && !comment.trim().starts_with("ping"), "{block}");
@@ -284,7 +286,7 @@ async fn a_stream_keeps_the_contract() {
     let school = school(|_| ());
     for usage in [true, false] {
         let body = json!({
-            "stream": true, "max_tokens": 6, "stream_options": { "include_usage": usage },
+            "stream": true, "max_tokens": 6, "ignore_eos": true, "stream_options": { "include_usage": usage },
             "messages": [{ "role": "user", "content": LAW }],
         });
         let request = request("POST", "/v1/chat/completions").header("x-collegium-debug", "true");

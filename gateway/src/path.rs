@@ -102,7 +102,7 @@ impl College {
             decision = %decided.decision_id,
             domain = decided.domain(),
             specialist = %decided.specialist,
-            confidence = decided.word.confidence,
+            confidence = format_args!("{:.3}", decided.word.confidence),
             rule = decided.rule(),
             "decided"
         );

@@ -16,12 +16,16 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Between the five and ten seconds that every known client and proxy bears.
 pub const SILENCE: Duration = Duration::from_secs(6);
+
+/// A comment and a frame in one read are misread by some clients; the server
+/// writes what it has as soon as there is no more for a moment.
+const APART: Duration = Duration::from_millis(1);
 
 const KEEP_ALIVE: &str = ": keep-alive\n\n";
 const DONE: &str = "data: [DONE]\n\n";
@@ -84,6 +88,10 @@ async fn relay(
     tokio::pin!(producer);
     let mut running = true;
     let mut silent_at = Instant::now();
+    // At once, so that the headers pass whatever is on the way.
+    if keep_alive(out).await.is_err() {
+        return;
+    }
     loop {
         let next = tokio::select! {
             biased;
@@ -95,21 +103,32 @@ async fn relay(
                 running = false;
                 continue;
             }
-            () = sleep_until(silent_at) => Bytes::from_static(KEEP_ALIVE.as_bytes()),
+            () = sleep_until(silent_at + SILENCE) => match keep_alive(out).await {
+                Ok(()) => {
+                    silent_at = Instant::now();
+                    continue;
+                }
+                Err(_) => return,
+            },
         };
         if out.send(next).await.is_err() {
             return;
         }
-        silent_at = Instant::now() + SILENCE;
+        silent_at = Instant::now();
     }
+}
+
+/// Sends a comment, and lets it leave before anything else is written.
+async fn keep_alive(out: &mpsc::Sender<Bytes>) -> Result<(), mpsc::error::SendError<Bytes>> {
+    out.send(Bytes::from_static(KEEP_ALIVE.as_bytes())).await?;
+    sleep(APART).await;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
-
-    use tokio::time::sleep;
 
     use super::*;
 

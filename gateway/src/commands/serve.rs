@@ -61,7 +61,8 @@ async fn serve(cli: &Cli, args: &Serve) -> Result<(), Failure> {
             json!({ "url": url, "ready_ms": ready_ms, "parent": parent, "specialists": known });
         print(&format!("{ready}\n"))?;
     } else {
-        let body = json!({ "model": "auto", "messages": [{ "role": "user", "content": TRY }] });
+        let body =
+            format!(r#"{{"model": "auto", "messages": [{{"role": "user", "content": "{TRY}"}}]}}"#);
         print(&format!(
             "Collegium answers at {url} (ready after {ready_ms} ms, parent {parent}, {known} specialists). Try it:\n  \
              curl {url}/chat/completions -H 'content-type: application/json' -d '{body}'\n"
