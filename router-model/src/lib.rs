@@ -1,1 +1,40 @@
-//! Empty.
+//! The supervisor: a conversation in, a calibrated domain or an abstention out.
+//!
+//! [`Supervisor::decide`] takes a [`Query`] and gives a [`Decision`]: the domain,
+//! its probability, every alternative, and the words that decided.  It is pure
+//! but for the clock in `micros`, and takes well under a millisecond.
+//!
+//! Words, pairs of words and pieces of words are hashed into buckets
+//! (`features.rs`); each bucket has a weight for each label (`weights.rs`); the
+//! sums, divided by a temperature found on held-out questions (`calibrate.rs`),
+//! are probabilities.  Several turns of a user are averaged, the newest most
+//! (`query.rs`).  A domain that an operator adds is learnt from its examples when
+//! the supervisor is made (`head.rs`).
+//!
+//! The promise: the same query and files give the same decision everywhere, a
+//! probability of 0.8 is right four times in five on questions like the held-out
+//! ones, and no text and no weights file can make it panic.
+//!
+//! Absent on purpose: keyword lists, rules for single domains, and any memory of
+//! past queries (a conversation that stays with its specialist is the gateway's).
+//!
+//! To train, see [`train`]; to measure, [`evaluate`]; the card with what ships
+//! and how it fares is `README.md`.
+
+mod calibrate;
+mod decision;
+mod error;
+pub mod evaluate;
+mod features;
+mod head;
+mod query;
+mod supervisor;
+mod text;
+pub mod train;
+mod weights;
+
+pub use decision::{Alternative, Decision, Evidence, Rule};
+pub use error::{SupervisorError, TrainError, WeightsError};
+pub use query::{Query, Role, Turn};
+pub use supervisor::Supervisor;
+pub use weights::{Header, Weights};

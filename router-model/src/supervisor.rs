@@ -1,0 +1,202 @@
+//! Reads a query and decides, the same way for every caller.
+
+use std::time::Instant;
+
+use config::Domains;
+
+use crate::calibrate::softmax;
+use crate::decision::{Alternative, Decision, Evidence, Rule};
+use crate::features::Features;
+use crate::head::{Head, LEAST_EXAMPLES, Seen};
+use crate::query::{Query, shares};
+use crate::{SupervisorError, Weights};
+
+/// Pieces of evidence in a decision: what a person reads at a glance.
+const MOST_EVIDENCE: usize = 6;
+
+/// The classifier with its weights, ready to decide; share it behind an `Arc`.
+#[derive(Debug)]
+pub struct Supervisor {
+    weights: Weights,
+    /// Domains that were not there when the weights were trained.
+    heads: Vec<Head>,
+    /// Domains that may be chosen.
+    enabled: Vec<String>,
+    threshold: f32,
+}
+
+/// One turn, read.
+struct Read {
+    seen: Seen,
+    logits: Vec<f32>,
+    share: f32,
+}
+
+impl Supervisor {
+    /// The shipped weights, for the domains in use.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError`] if the threshold is not a probability, or a domain has
+    /// too few examples to be learnt.
+    pub fn shipped(domains: &Domains, threshold: f32) -> Result<Supervisor, SupervisorError> {
+        Supervisor::new(Weights::shipped()?, domains, threshold)
+    }
+
+    /// As [`Supervisor::shipped`], with other weights.
+    pub fn new(
+        weights: Weights,
+        domains: &Domains,
+        threshold: f32,
+    ) -> Result<Supervisor, SupervisorError> {
+        if !(0.0..=1.0).contains(&threshold) {
+            return Err(SupervisorError::Threshold { threshold });
+        }
+        let enabled: Vec<String> = domains.enabled().map(|d| d.id.clone()).collect();
+        let mut sup = Supervisor { weights, heads: Vec::new(), enabled, threshold };
+        let labels = &sup.weights.header().labels;
+        let mut heads = Vec::new();
+        for domain in domains.enabled().filter(|domain| !labels.contains(&domain.id)) {
+            if domain.examples.len() < LEAST_EXAMPLES {
+                return Err(SupervisorError::FewExamples {
+                    domain: domain.id.clone(),
+                    got: domain.examples.len(),
+                    want: LEAST_EXAMPLES,
+                });
+            }
+            let see = |text: &String| sup.read(text, 1.0).seen;
+            let own: Vec<Seen> = domain.examples.iter().map(see).collect();
+            let rest = domains.iter().filter(|other| other.id != domain.id);
+            let others: Vec<Seen> = rest.flat_map(|other| other.examples.iter().map(see)).collect();
+            heads.push(Head::learn(&domain.id, &own, &others, &sup.weights));
+        }
+        sup.heads = heads;
+        Ok(sup)
+    }
+
+    pub fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Chooses a domain, or abstains: below the threshold, where the likeliest
+    /// label is not routed to, and where nothing was said.
+    pub fn decide(&self, query: &Query) -> Decision {
+        let start = Instant::now();
+        let mut decision = self.judge(query);
+        decision.micros = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
+        decision
+    }
+
+    fn judge(&self, query: &Query) -> Decision {
+        let turns = self.turns(query);
+        if turns.is_empty() {
+            return Decision {
+                domain: None,
+                confidence: 0.0,
+                abstained: true,
+                rule: Rule::Abstained,
+                alternatives: Vec::new(),
+                evidence: Vec::new(),
+                micros: 0,
+            };
+        }
+        let alternatives = self.alternatives(&turns);
+        let best = &alternatives[0];
+        let confidence = best.probability;
+        let chosen = confidence >= self.threshold && self.enabled.contains(&best.domain);
+        Decision {
+            domain: chosen.then(|| best.domain.clone()),
+            confidence,
+            abstained: !chosen,
+            rule: if chosen { Rule::Classifier } else { Rule::Abstained },
+            evidence: self.evidence(&turns, &best.domain),
+            alternatives,
+            micros: 0,
+        }
+    }
+
+    fn turns(&self, query: &Query) -> Vec<Read> {
+        let mut turns: Vec<Read> = query.said().map(|text| self.read(text, 0.0)).collect();
+        let words: Vec<usize> = turns.iter().map(|turn| turn.seen.features.words).collect();
+        turns.iter_mut().zip(shares(&words)).for_each(|(turn, share)| turn.share = share);
+        turns
+    }
+
+    fn read(&self, text: &str, share: f32) -> Read {
+        let header = self.weights.header();
+        let features = Features::new(text, header.buckets);
+        let logits = self.weights.logits(&features);
+        let probabilities = softmax(&logits, header.temperature);
+        Read { seen: Seen { features, probabilities }, logits, share }
+    }
+
+    /// Every label and its probability, likeliest first.
+    fn alternatives(&self, turns: &[Read]) -> Vec<Alternative> {
+        let header = self.weights.header();
+        let mut logits = vec![0f32; header.labels.len()];
+        for turn in turns {
+            logits.iter_mut().zip(&turn.logits).for_each(|(sum, z)| *sum += turn.share * z);
+        }
+        let odds = |head: &Head| -> f32 {
+            turns.iter().map(|turn| turn.share * head.odds(&turn.seen, &self.weights)).sum()
+        };
+        let odds: Vec<f32> = self.heads.iter().map(odds).collect();
+        let all = 1.0 + odds.iter().sum::<f32>();
+        let trained = header.labels.iter().zip(softmax(&logits, header.temperature));
+        let learnt = self.heads.iter().map(|head| &head.domain).zip(odds);
+        let alternative = |(domain, share): (&String, f32)| Alternative {
+            domain: domain.clone(),
+            probability: share / all,
+        };
+        let mut list: Vec<Alternative> = trained.chain(learnt).map(alternative).collect();
+        list.sort_by(|a, b| {
+            b.probability.total_cmp(&a.probability).then_with(|| a.domain.cmp(&b.domain))
+        });
+        list
+    }
+
+    /// The words that moved `domain` most, either way.
+    fn evidence(&self, turns: &[Read], domain: &str) -> Vec<Evidence> {
+        let header = self.weights.header();
+        let label = header.labels.iter().position(|label| label == domain);
+        let head = self.heads.iter().find(|head| head.domain == domain);
+        let mut all: Vec<Evidence> = Vec::new();
+        for turn in turns {
+            let features = &turn.seen.features;
+            // (unit, weight) of every n-gram; a word and its pieces share a text.
+            let moves: Vec<(u32, f32)> = match (label, head) {
+                (Some(label), _) => self.moves(features, label),
+                (None, Some(head)) => head.likeness(features, &self.weights).collect(),
+                (None, None) => Vec::new(),
+            };
+            let mut by_text: Vec<(&str, f32)> =
+                moves.iter().map(|(unit, w)| (features.unit(*unit), w * turn.share)).collect();
+            by_text.sort_by(|a, b| a.0.cmp(b.0));
+            for same in by_text.chunk_by(|a, b| a.0 == b.0) {
+                let weight = same.iter().map(|(_, weight)| weight).sum();
+                all.push(Evidence { text: same[0].0.to_owned(), weight });
+            }
+        }
+        all.retain(|e| e.text.chars().any(char::is_alphanumeric));
+        all.sort_by(|a, b| {
+            b.weight.abs().total_cmp(&a.weight.abs()).then_with(|| a.text.cmp(&b.text))
+        });
+        all.truncate(MOST_EVIDENCE);
+        all
+    }
+
+    fn moves(&self, features: &Features, label: usize) -> Vec<(u32, f32)> {
+        let header = self.weights.header();
+        let labels = header.labels.len();
+        let above_average = |bucket: u32| {
+            let all: f32 = (0..labels).map(|l| self.weights.weight(bucket, l)).sum();
+            self.weights.weight(bucket, label) - all / labels as f32
+        };
+        let list = features.list.iter();
+        list.map(|f| (f.unit, above_average(f.bucket) * f.value / header.temperature)).collect()
+    }
+}

@@ -1,0 +1,328 @@
+//! Reads training and evaluation files into items.
+//!
+//! Read are `.jsonl`, `.json` and text (`.txt`, `.md`), each also as `.xz`, and
+//! folders of them.  The domain is the line's `domain` or `category`, else the
+//! one given for the file, else what stands before `__` in a book's name.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use config::Domains;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Source, books};
+use crate::TrainError;
+
+/// Where an item comes from, which says how it is shown and what it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A benchmark's question, with or without options.
+    Question,
+    /// What somebody asked or wrote.
+    Said,
+    /// A domain's own example.
+    Example,
+    /// The name of a subject, to be asked about in many ways.
+    Topic,
+    /// A heading of a book, which is often such a name.
+    Heading,
+    /// A question that a book puts to its reader.
+    Exercise,
+    /// What a model answered.
+    Answer,
+    /// A few sentences of a book.
+    Passage,
+}
+
+impl Kind {
+    pub const ALL: &[Kind] = &[
+        Kind::Question,
+        Kind::Said,
+        Kind::Example,
+        Kind::Topic,
+        Kind::Heading,
+        Kind::Exercise,
+        Kind::Answer,
+        Kind::Passage,
+    ];
+
+    /// How much one showing counts, found on the tuning tenth.  Users ask; they
+    /// seldom lecture, and books outnumber everything else.
+    pub(crate) fn weight(self) -> f32 {
+        match self {
+            Kind::Said | Kind::Example | Kind::Topic => 6.0,
+            Kind::Question => 1.0,
+            Kind::Answer | Kind::Exercise | Kind::Heading => 0.1,
+            Kind::Passage => 0.02,
+        }
+    }
+}
+
+/// A text of one domain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    pub text: String,
+    pub options: Vec<String>,
+    /// A domain's id.
+    pub domain: String,
+    pub kind: Kind,
+    /// Whether the line itself named the domain; only such items are held out.
+    pub own_label: bool,
+    /// `question_id`: an answer belongs to the question with the same one.
+    pub question: Option<i64>,
+}
+
+impl Item {
+    /// The question with its options, as a user would paste it.
+    pub fn whole(&self) -> String {
+        let mut text = self.text.clone();
+        for (option, letter) in self.options.iter().zip('A'..) {
+            text.push_str(&format!("\n{letter}. {option}"));
+        }
+        text
+    }
+}
+
+/// The domains' own examples.
+pub(super) fn examples(domains: &Domains) -> impl Iterator<Item = Item> {
+    let of = |domain: &config::Domain, text: &String| Item {
+        text: text.clone(),
+        options: Vec::new(),
+        domain: domain.id.clone(),
+        kind: Kind::Example,
+        own_label: false,
+        question: None,
+    };
+    domains.iter().flat_map(move |d| d.examples.iter().map(move |text| of(d, text)))
+}
+
+/// Everything in `sources`, in their order.  Of each book at most `per_book`
+/// passages are taken.
+///
+/// # Errors
+///
+/// [`TrainError`] names the file, the line, and what to do.
+pub fn read(
+    sources: &[Source],
+    domains: &Domains,
+    per_book: usize,
+    progress: &mut dyn FnMut(u64, u64, &str),
+) -> Result<Vec<Item>, TrainError> {
+    let mut items = Vec::new();
+    for (done, source) in sources.iter().enumerate() {
+        progress(done as u64, sources.len() as u64, "reading");
+        let before = items.len();
+        for path in files(&source.path)? {
+            let reader = File { path: &path, given: source.domain.as_deref(), domains, per_book };
+            reader.read(&mut items)?;
+        }
+        if items.len() == before {
+            return Err(TrainError::Empty { path: source.path.clone() });
+        }
+    }
+    Ok(items)
+}
+
+/// The file itself, or what can be read in the folder, by name.
+fn files(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let fail = |source| TrainError::Read { path: path.to_owned(), source };
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(fail)? {
+        let file = entry.map_err(fail)?.path();
+        if form(&file).is_some() && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Lines,
+    Json,
+    Text,
+}
+
+fn form(path: &Path) -> Option<Form> {
+    let name = path.file_name()?.to_str()?;
+    let name = name.strip_suffix(".xz").unwrap_or(name);
+    match name.rsplit_once('.')?.1 {
+        "jsonl" => Some(Form::Lines),
+        "json" => Some(Form::Json),
+        "txt" | "md" => Some(Form::Text),
+        _ => None,
+    }
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    /// A compressed file may claim to hold any amount.
+    const MOST: u64 = 4 << 30;
+    let file = fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    if path.extension().is_some_and(|e| e == "xz") {
+        liblzma::read::XzDecoder::new(file).take(MOST).read_to_end(&mut bytes)?;
+    } else {
+        file.take(MOST).read_to_end(&mut bytes)?;
+    }
+    // Old law texts are not all UTF-8; one odd letter is no reason to stop.
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into()))
+}
+
+/// One file, and how to label it.
+struct File<'a> {
+    path: &'a Path,
+    given: Option<&'a str>,
+    domains: &'a Domains,
+    per_book: usize,
+}
+
+impl File<'_> {
+    fn read(&self, items: &mut Vec<Item>) -> Result<(), TrainError> {
+        let Some(form) = form(self.path) else {
+            return Err(TrainError::Empty { path: self.path.to_owned() });
+        };
+        let fail = |source| TrainError::Read { path: self.path.to_owned(), source };
+        let text = read_text(self.path).map_err(fail)?;
+        match form {
+            Form::Lines => self.lines(&text, items),
+            Form::Json => self.json(&text, items),
+            Form::Text => {
+                let domain = self.domain_of_file()?;
+                items.extend(books::items(&text, &domain, self.per_book));
+                Ok(())
+            }
+        }
+    }
+
+    fn bad(&self, line: usize, why: impl Into<String>) -> TrainError {
+        TrainError::Line { path: self.path.to_owned(), line, why: why.into() }
+    }
+
+    fn lines(&self, text: &str, items: &mut Vec<Item>) -> Result<(), TrainError> {
+        for (index, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let value: Value = serde_json::from_str(line)
+                .map_err(|err| self.bad(index + 1, format!("not JSON: {err}")))?;
+            let own = ["domain", "category"].iter().find_map(|key| value[*key].as_str());
+            let domain = match own {
+                Some(label) => self.canonical(label, index + 1)?,
+                None => self.domain_of_file()?,
+            };
+            from_line(&value, &domain, own.is_some(), items);
+            if !KEYS.iter().any(|key| !value[*key].is_null()) {
+                let why = "nothing to learn here; a line has \"text\", \"prompt\", \"messages\", \
+                           \"question\", \"answer_text\" or \"topics\"";
+                return Err(self.bad(index + 1, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Questions and passages at any depth.
+    fn json(&self, text: &str, items: &mut Vec<Item>) -> Result<(), TrainError> {
+        let root: Value = serde_json::from_str(text)
+            .map_err(|err| self.bad(err.line(), format!("not JSON: {err}")))?;
+        let domain = self.domain_of_file()?;
+        let mut open = vec![&root];
+        while let Some(value) = open.pop() {
+            match value {
+                Value::Array(list) => open.extend(list.iter().rev()),
+                Value::Object(map) => {
+                    from_line(value, &domain, false, items);
+                    if let Some(passage) = map.get("passage").and_then(Value::as_str) {
+                        items.push(item(passage, &domain, Kind::Passage));
+                    }
+                    open.extend(map.values().filter(|v| v.is_array() || v.is_object()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn domain_of_file(&self) -> Result<String, TrainError> {
+        let name = self.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        match self.given.or(name.split_once("__").map(|(domain, _)| domain)) {
+            Some(label) => self.canonical(label, 0),
+            None => Err(TrainError::NoDomain { path: self.path.to_owned() }),
+        }
+    }
+
+    fn canonical(&self, label: &str, line: usize) -> Result<String, TrainError> {
+        self.domains.canonical(label).map(str::to_owned).ok_or_else(|| TrainError::Label {
+            path: self.path.to_owned(),
+            line,
+            label: label.to_owned(),
+            nearest: self.domains.nearest(label).map(str::to_owned),
+        })
+    }
+}
+
+fn item(text: &str, domain: &str, kind: Kind) -> Item {
+    Item {
+        text: text.trim().to_owned(),
+        options: Vec::new(),
+        domain: domain.to_owned(),
+        kind,
+        own_label: false,
+        question: None,
+    }
+}
+
+/// One of these makes a line a line of data; its text may still be too short.
+const KEYS: &[&str] = &["text", "prompt", "messages", "question", "answer_text", "topics"];
+
+/// A letter or a number teaches nothing about a domain.
+const LEAST_ANSWER: usize = 40;
+
+fn from_line(value: &Value, domain: &str, own_label: bool, items: &mut Vec<Item>) {
+    let question = value["question_id"].as_i64();
+    let mut add = |text: &str, kind, options| {
+        if !text.trim().is_empty() {
+            items.push(Item { options, own_label, question, ..item(text, domain, kind) });
+        }
+    };
+    if let Some(text) = value["question"].as_str() {
+        add(text, Kind::Question, options(&value["options"]));
+    }
+    for key in ["text", "prompt"] {
+        if let Some(text) = value[key].as_str() {
+            add(text, Kind::Said, Vec::new());
+        }
+    }
+    for key in ["answer_text", "response", "answer", "code"] {
+        if let Some(text) = value[key].as_str().filter(|text| text.len() >= LEAST_ANSWER) {
+            add(text, Kind::Answer, Vec::new());
+        }
+    }
+    for topic in value["topics"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        add(topic, Kind::Topic, Vec::new());
+    }
+    for message in value["messages"].as_array().into_iter().flatten() {
+        let kind = match message["role"].as_str() {
+            Some("user") => Kind::Said,
+            Some("assistant") => Kind::Answer,
+            _ => continue,
+        };
+        add(message["content"].as_str().unwrap_or_default(), kind, Vec::new());
+    }
+}
+
+/// Options are a list, or an object by letter.
+fn options(value: &Value) -> Vec<String> {
+    let text = |v: &Value| v.as_str().map(str::to_owned);
+    match value {
+        Value::Array(list) => list.iter().filter_map(text).collect(),
+        Value::Object(map) => map.values().filter_map(text).collect(),
+        _ => Vec::new(),
+    }
+}

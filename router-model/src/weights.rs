@@ -1,0 +1,319 @@
+//! The trained weights, as a file and in memory.
+//!
+//! A file is [`MAGIC`], the header's length (u32, little endian), the header
+//! (JSON), one byte a bucket for how rare its n-grams are, then one signed byte
+//! a bucket and label.  Reading checks every number before it is used, and
+//! copies the file's bytes once; it never panics.
+//!
+//! A byte `q` stands for `scale * q * |q| / 127^2`: half of all weights are
+//! small, and squaring gives them finer steps than the large ones.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::WeightsError;
+use crate::features::{Features, SCHEME};
+
+const MAGIC: &[u8; 8] = b"clgmlex\n";
+const FORMAT: &str = "collegium.lexical/1";
+
+/// A header is a few hundred bytes; a length above this is not a header's.
+const MAX_HEADER: usize = 1 << 20;
+
+/// What a file says about itself, in front of the numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    pub format: String,
+    /// The rules by which text becomes buckets.
+    pub features: String,
+    /// Domain ids, in the order of the columns.
+    pub labels: Vec<String>,
+    /// A power of two.
+    pub buckets: u32,
+    /// By label: the weight that the byte 127 stands for.
+    pub scales: Vec<f32>,
+    /// By label, in logits.
+    pub bias: Vec<f32>,
+    /// What logits are divided by, so that probabilities mean what they say.
+    pub temperature: f32,
+    /// FNV-1a of the numbers.
+    pub checksum: u64,
+    /// How it was trained and measured, for a reader; nothing here is used.
+    #[serde(default)]
+    pub trained: Value,
+}
+
+/// Checked weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    header: Header,
+    /// `[buckets]`: inverse document frequency in 1/16, from 0 (everywhere).
+    rarity: Vec<u8>,
+    /// `[buckets][labels]`.
+    table: Vec<i8>,
+}
+
+impl Weights {
+    /// The weights inside this crate.
+    pub fn shipped() -> Result<Weights, WeightsError> {
+        Weights::read(include_bytes!("../weights/lexical.bin"))
+    }
+
+    /// # Errors
+    ///
+    /// [`WeightsError`] for whatever is not exactly as the header says.
+    pub fn read(bytes: &[u8]) -> Result<Weights, WeightsError> {
+        let not = |why: &str| WeightsError::NotWeights { why: why.into() };
+        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| not("the first bytes are others"))?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(|| not("it is cut off"))?;
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MAX_HEADER || length > rest.len() {
+            return Err(not("the header is longer than the file"));
+        }
+        let (header, numbers) = rest.split_at(length);
+        // Another version may have other fields, so this is asked first.
+        let any: Value = serde_json::from_slice(header).map_err(|err| not(&err.to_string()))?;
+        let format = any["format"].as_str().unwrap_or_default();
+        if format != FORMAT {
+            return Err(WeightsError::Version { got: format.into(), want: FORMAT });
+        }
+        let header: Header = serde_json::from_value(any).map_err(|err| not(&err.to_string()))?;
+        check(&header)?;
+        let (buckets, labels) = (header.buckets as usize, header.labels.len());
+        // No overflow: at most 2^24 buckets and 256 labels.
+        let want = buckets * (labels + 1);
+        if numbers.len() != want {
+            return Err(WeightsError::Size { got: numbers.len() as u64, want: want as u64 });
+        }
+        let got = checksum(numbers);
+        if got != header.checksum {
+            return Err(WeightsError::Checksum { got, want: header.checksum });
+        }
+        let (rarity, table) = numbers.split_at(buckets);
+        let table = table.iter().map(|byte| byte.cast_signed()).collect();
+        Ok(Weights { header, rarity: rarity.to_vec(), table })
+    }
+
+    /// The file's bytes.
+    pub fn write(&self) -> Vec<u8> {
+        // A header of texts and numbers always has a JSON form.
+        let header = serde_json::to_vec(&self.header).unwrap_or_default();
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend((header.len() as u32).to_le_bytes());
+        bytes.extend(header);
+        bytes.extend(&self.rarity);
+        bytes.extend(self.table.iter().map(|q| q.cast_unsigned()));
+        bytes
+    }
+
+    /// Makes bytes of trained numbers.  `weights` is `[buckets][labels]`,
+    /// `rarity` is `[buckets]`, `bias` is `[labels]`.
+    pub(crate) fn quantise(
+        labels: Vec<String>,
+        weights: &[f32],
+        rarity: Vec<u8>,
+        bias: Vec<f32>,
+    ) -> Result<Weights, WeightsError> {
+        let count = labels.len().max(1);
+        let mut scales = vec![f32::MIN_POSITIVE; labels.len()];
+        for row in weights.chunks_exact(count) {
+            for (scale, weight) in scales.iter_mut().zip(row) {
+                *scale = scale.max(weight.abs());
+            }
+        }
+        let byte = |(weight, scale): (&f32, &f32)| {
+            let root = (weight.abs() / scale).sqrt() * 127.0;
+            (root.round() as i8) * if *weight < 0.0 { -1 } else { 1 }
+        };
+        let rows = weights.chunks_exact(count);
+        let table: Vec<i8> = rows.flat_map(|row| row.iter().zip(&scales).map(byte)).collect();
+        let bytes: Vec<u8> =
+            rarity.iter().copied().chain(table.iter().map(|q| q.cast_unsigned())).collect();
+        let header = Header {
+            format: FORMAT.into(),
+            features: SCHEME.into(),
+            labels,
+            buckets: rarity.len() as u32,
+            scales,
+            bias,
+            temperature: 1.0,
+            checksum: checksum(&bytes),
+            trained: Value::Null,
+        };
+        check(&header)?;
+        Ok(Weights { header, rarity, table })
+    }
+
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Sets what is known only after the numbers are: the temperature that
+    /// calibrates them, and how they fared.
+    pub(crate) fn describe(&mut self, temperature: f32, trained: Value) {
+        self.header.temperature = temperature;
+        self.header.trained = trained;
+    }
+
+    /// Scores by label, before the temperature.
+    pub(crate) fn logits(&self, features: &Features) -> Vec<f32> {
+        let labels = self.header.labels.len();
+        let mut sums = vec![0f32; labels];
+        for feature in &features.list {
+            for (sum, q) in sums.iter_mut().zip(self.row(feature.bucket)) {
+                *sum += feature.value * f32::from(i16::from(*q) * i16::from(q.abs()));
+            }
+        }
+        let scaled = sums.iter().zip(&self.header.scales).zip(&self.header.bias);
+        scaled.map(|((sum, scale), bias)| sum * scale / (127.0 * 127.0) + bias).collect()
+    }
+
+    /// One weight, in logits.
+    pub(crate) fn weight(&self, bucket: u32, label: usize) -> f32 {
+        let q = self.row(bucket).get(label).copied().unwrap_or(0);
+        let scale = self.header.scales.get(label).copied().unwrap_or(0.0);
+        f32::from(i16::from(q) * i16::from(q.abs())) * scale / (127.0 * 127.0)
+    }
+
+    /// How rare a bucket's n-grams are: 0 where every text has them.
+    pub(crate) fn rarity(&self, bucket: u32) -> f32 {
+        f32::from(self.rarity.get(bucket as usize).copied().unwrap_or(0)) / 16.0
+    }
+
+    fn row(&self, bucket: u32) -> &[i8] {
+        let labels = self.header.labels.len();
+        let start = bucket as usize * labels;
+        self.table.get(start..start + labels).unwrap_or(&[])
+    }
+}
+
+fn check(header: &Header) -> Result<(), WeightsError> {
+    let bad = |field, why: String| Err(WeightsError::Header { field, why });
+    if header.features != SCHEME {
+        return bad("features", format!("{:?}, this build has {SCHEME:?}", header.features));
+    }
+    let labels = header.labels.len();
+    if !(2..=256).contains(&labels) {
+        return bad("labels", format!("{labels} of them; 2 to 256 are read"));
+    }
+    let id = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if let Some(label) = header.labels.iter().find(|l| l.is_empty() || !l.bytes().all(id)) {
+        return bad("labels", format!("{label:?} is not a domain's id"));
+    }
+    let repeated = |(at, label): (usize, &String)| header.labels[..at].contains(label);
+    if header.labels.iter().enumerate().any(repeated) {
+        return bad("labels", "one is there twice".into());
+    }
+    if !header.buckets.is_power_of_two() || !(1 << 8..=1 << 24).contains(&header.buckets) {
+        return bad(
+            "buckets",
+            format!("{} is not a power of two from 2^8 to 2^24", header.buckets),
+        );
+    }
+    // A logit of a million is as sure as any; above, sums could overflow.
+    let sane = |x: &f32| x.is_finite() && x.abs() < 1e6;
+    if header.scales.len() != labels || !header.scales.iter().all(|s| sane(s) && *s > 0.0) {
+        return bad("scales", format!("need {labels} numbers above 0"));
+    }
+    if header.bias.len() != labels || !header.bias.iter().all(sane) {
+        return bad("bias", format!("need {labels} numbers"));
+    }
+    if !(0.01..=100.0).contains(&header.temperature) {
+        return bad("temperature", format!("{} is not from 0.01 to 100", header.temperature));
+    }
+    Ok(())
+}
+
+fn checksum(bytes: &[u8]) -> u64 {
+    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, step)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn small() -> Weights {
+        let labels = vec!["law".to_owned(), "math".to_owned()];
+        let weights: Vec<f32> = (0..512).map(|i| ((i % 37) as f32 - 18.0) / 10.0).collect();
+        Weights::quantise(labels, &weights, vec![40; 256], vec![0.5, -0.5]).unwrap()
+    }
+
+    /// Changes the header's JSON and reads the file.
+    #[track_caller]
+    fn check(change: impl Fn(&mut Value), want: &str) {
+        let bytes = small().write();
+        let length = u32::from_le_bytes(bytes[8..12].try_into().unwrap()) as usize;
+        let mut header: Value = serde_json::from_slice(&bytes[12..12 + length]).unwrap();
+        change(&mut header);
+        let header = serde_json::to_vec(&header).unwrap();
+        let length = (header.len() as u32).to_le_bytes();
+        let file = [MAGIC, &length[..], &header, &bytes[bytes.len() - 768..]].concat();
+        let got = Weights::read(&file).map(|_| "fine".to_owned());
+        let got = got.unwrap_or_else(|err| err.to_string());
+        assert!(got.contains(want), "got: {got}\nwant: {want}");
+    }
+
+    #[test]
+    fn round_trip() {
+        let weights = small();
+        assert_eq!(Weights::read(&weights.write()), Ok(weights));
+    }
+
+    /// A byte's step is finest near zero and never above 1.6 % of the largest.
+    #[test]
+    fn bytes_are_near_the_numbers() {
+        let weights = small();
+        for bucket in 0..256u32 {
+            for label in 0..2 {
+                let at = bucket as usize * 2 + label;
+                let want = ((at % 37) as f32 - 18.0) / 10.0;
+                let got = weights.weight(bucket, label);
+                assert!((got - want).abs() <= 0.016 * 1.8, "{got} for {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        use serde_json::json;
+        check(|_| (), "fine");
+        check(|h| h["format"] = json!("collegium.lexical/2"), "this build reads");
+        check(|h| h["features"] = json!("words"), "\"features\" cannot be used");
+        check(|h| h["labels"] = json!(["law"]), "1 of them; 2 to 256");
+        check(|h| h["labels"] = json!(["law", "law"]), "one is there twice");
+        check(|h| h["labels"] = json!(["law", "../law"]), "\"../law\" is not a domain's id");
+        check(|h| h["labels"] = json!(["law", "math", "art"]), "need 3 numbers");
+        check(|h| h["buckets"] = json!(255), "255 is not a power of two");
+        check(|h| h["buckets"] = json!(512), "768 bytes of numbers, the header says 1536");
+        check(|h| h["buckets"] = json!(u32::MAX), "is not a power of two");
+        check(|h| h["buckets"] = json!(-1), "not a supervisor's weights");
+        check(|h| h["scales"] = json!([1.0, 0.0]), "\"scales\" cannot be used");
+        check(|h| h["scales"] = json!([1.0, 1e38]), "\"scales\" cannot be used");
+        check(|h| h["scales"] = json!([1.0, null]), "not a supervisor's weights");
+        check(|h| h["bias"] = json!([1.0]), "\"bias\" cannot be used: need 2 numbers");
+        check(|h| h["temperature"] = json!(0.0), "0 is not from 0.01 to 100");
+        check(|h| h["checksum"] = json!(1), "the header says 0000000000000001");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = Weights::read(&bytes);
+            let _ = Weights::read(&[MAGIC.as_slice(), &bytes].concat());
+        }
+
+        /// One changed or missing byte is noticed.
+        #[test]
+        fn no_damage_passes(at in 0usize..768, flip in 1u8..) {
+            let mut bytes = small().write();
+            let length = bytes.len();
+            bytes[length - 1 - at] ^= flip;
+            prop_assert!(Weights::read(&bytes).is_err());
+            let whole = small().write();
+            prop_assert!(Weights::read(&whole[..length - 1 - at]).is_err());
+        }
+    }
+}
