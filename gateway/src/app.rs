@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_openai::types::models::{ListModelResponse, Model};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
@@ -27,7 +27,7 @@ use crate::college::College;
 use crate::decide::{Decided, ids, named};
 use crate::errors::{BODY_LIMIT, Refusal, nearest};
 use crate::path::{Admitted, Answering, Step};
-use crate::shape::{Collegium, Form, Reason, Shape, line, now};
+use crate::shape::{Collegium, Form, Reason, Shape, line};
 use crate::sse;
 use crate::wire::{self, Delivery, Parse};
 
@@ -114,16 +114,26 @@ async fn answer(
     };
     let decided = admitted.decided.clone();
     let reply = Reply { college, form, decided: decided.clone(), delivery };
-    let (mut response, waited) = match reply.delivery.stream {
+    let (mut response, by) = match reply.delivery.stream {
         true => reply.stream(admitted).await,
         false => reply.whole(admitted).await,
     };
-    explain(response.headers_mut(), &decided, debug.then_some(waited).flatten(), debug);
+    explain(response.headers_mut(), &decided, by.as_ref(), debug);
     response
 }
 
-/// Milliseconds in the queue, and of loading within them.
-type Waited = (u64, u64);
+/// Who answers, as far as that is known when the headers leave.
+struct By {
+    specialist: String,
+    /// Milliseconds in the queue, and of loading within them.
+    waited: (u64, u64),
+}
+
+impl By {
+    fn new(answering: &Answering) -> Self {
+        Self { specialist: answering.specialist().to_owned(), waited: answering.waited() }
+    }
+}
 
 /// One answer on its way out.
 struct Reply {
@@ -135,12 +145,12 @@ struct Reply {
 
 impl Reply {
     /// The answer in one piece.
-    async fn whole(self, admitted: Admitted) -> (Response, Option<Waited>) {
+    async fn whole(self, admitted: Admitted) -> (Response, Option<By>) {
         let mut answering = match self.college.start(admitted, Some(PATIENCE)).await {
             Ok(answering) => answering,
             Err(refusal) => return (refusal.into_response(), None),
         };
-        let waited = Some(answering.waited());
+        let by = Some(By::new(&answering));
         let mut text = self.delivery.echo.clone().unwrap_or_default();
         loop {
             match answering.next().await {
@@ -149,20 +159,20 @@ impl Reply {
                     let said = self.said(&answering, Some(done.missing_mass));
                     let shape = self.shape(&answering);
                     let body = shape.answer(text, done.reason, done.usage, &said);
-                    return (json_response(body), waited);
+                    return (json_response(body), by);
                 }
-                None => return (stopped().into_response(), waited),
+                None => return (stopped().into_response(), by),
             }
         }
     }
 
     /// The answer as it comes.
-    async fn stream(self, admitted: Admitted) -> (Response, Option<Waited>) {
+    async fn stream(self, admitted: Admitted) -> (Response, Option<By>) {
         let college = self.college.clone();
         let mut start = Box::pin(async move { college.start(admitted, None).await });
         let early = tokio::time::timeout(HEADERS_WITHIN, &mut start).await;
-        let waited = match &early {
-            Ok(Ok(answering)) => Some(answering.waited()),
+        let by = match &early {
+            Ok(Ok(answering)) => Some(By::new(answering)),
             _ => None,
         };
         if let Ok(Err(refusal)) = early {
@@ -180,7 +190,7 @@ impl Reply {
             }
             events.done().await;
         });
-        (response, waited)
+        (response, by)
     }
 
     async fn frames(self, mut answering: Answering, events: &sse::Events) {
@@ -248,22 +258,28 @@ fn stopped() -> Refusal {
 }
 
 async fn models(State(college): State<Arc<College>>) -> Response {
-    let data = ids(&college.domains).into_iter().map(described).collect();
+    let data = ids(&college.domains).into_iter().map(|id| described(&college, id)).collect();
     json_response(line(&ListModelResponse { object: "list".to_owned(), data }))
 }
 
-async fn model(State(college): State<Arc<College>>, Path(id): Path<String>) -> Response {
+async fn model(
+    State(college): State<Arc<College>>,
+    uri: Uri,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
+    // What is no text cannot be a name.
+    let Ok(Path(id)) = id else { return unknown_path(uri).await.into_response() };
     match named(&id, &college.domains) {
-        Ok(_) => json_response(line(&described(id))),
+        Ok(_) => json_response(line(&described(&college, id))),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn described(id: String) -> Model {
+fn described(college: &College, id: String) -> Model {
     Model {
         id,
         object: "model".to_owned(),
-        created: now(),
+        created: college.since,
         owned_by: "collegium".to_owned(),
         shutdown_date: None,
     }
@@ -367,14 +383,14 @@ fn wants_debug(headers: &HeaderMap) -> bool {
 }
 
 /// The decision, in headers.
-fn explain(headers: &mut HeaderMap, decided: &Decided, waited: Option<Waited>, debug: bool) {
+fn explain(headers: &mut HeaderMap, decided: &Decided, by: Option<&By>, debug: bool) {
     let mut set = |name: &'static str, value: &str| {
         // Ids are ASCII by their own rules; anything else would not be sent.
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    set("x-collegium-specialist", &decided.specialist);
+    set("x-collegium-specialist", by.map_or(&decided.specialist, |by| &by.specialist));
     set("x-collegium-domain", decided.domain());
     set("x-collegium-confidence", &format!("{:.3}", decided.word.confidence));
     set("x-collegium-decision-id", &decided.decision_id);
@@ -388,7 +404,7 @@ fn explain(headers: &mut HeaderMap, decided: &Decided, waited: Option<Waited>, d
         .map(|a| format!("{}={:.3}", a.domain, a.probability))
         .collect();
     set("x-collegium-alternatives", &alternatives.join(", "));
-    if let Some((queue_ms, load_ms)) = waited {
+    if let Some(By { waited: (queue_ms, load_ms), .. }) = by {
         set("x-collegium-queue-ms", &queue_ms.to_string());
         set("x-collegium-load-ms", &load_ms.to_string());
     }

@@ -81,6 +81,7 @@ async fn what_cannot_be_answered_is_refused_and_the_server_goes_on() {
     let chat = "/v1/chat/completions";
     refused(&get(&school, "/v1/chat").await, 404, "unknown_url", None);
     assert!(get(&school, "/v1/complation").await.body.contains("/v1/completions"));
+    refused(&get(&school, "/v1/models/%ff").await, 404, "unknown_url", None);
     refused(&get(&school, chat).await, 405, "method_not_allowed", None);
     refused(&post(&school, chat, "{").await, 400, "invalid_json", None);
     refused(&post(&school, chat, "{}").await, 400, "invalid_value", Some("messages"));

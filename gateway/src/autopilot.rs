@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::college::{College, serving};
 use crate::make::{self, Made, MakeError};
+use crate::record::{Recorded, append};
 use crate::traffic::{Traffic, save};
 
 /// How often traffic is written and the domains are looked at.
@@ -34,8 +35,11 @@ const PATIENCE: u64 = 2;
 /// What one finished answer did.
 #[derive(Debug)]
 pub struct Finished {
-    pub domain: String,
+    /// `None` if it was nobody's domain.
+    pub domain: Option<String>,
     pub taps: Profile,
+    /// Question and answer, where texts are recorded.
+    pub text: Option<Recorded>,
 }
 
 /// What is known of a domain when the autopilot looks at it.
@@ -99,6 +103,7 @@ pub async fn run(
     let empty = Profile::new(college.model.shape(), &college.model.parent(), "");
     let mut pilot = Pilot {
         traffic: Traffic::open(&college.home, empty),
+        texts: Vec::new(),
         refused: BTreeMap::new(),
         making: None,
         college,
@@ -109,7 +114,7 @@ pub async fn run(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            Some(one) = finished.recv() => pilot.take(&one),
+            Some(one) = finished.recv() => pilot.take(one),
             (domain, made) = next_made(&mut pilot.making) => pilot.made(&domain, made).await,
             _ = tick.tick() => {
                 pilot.save().await;
@@ -120,7 +125,7 @@ pub async fn run(
         }
     }
     while let Ok(one) = finished.try_recv() {
-        pilot.take(&one);
+        pilot.take(one);
     }
     pilot.save().await;
 }
@@ -132,6 +137,8 @@ struct Pilot {
     college: Arc<College>,
     settings: Settings,
     traffic: Traffic,
+    /// Recorded, and not yet written.
+    texts: Vec<Recorded>,
     /// Tokens at which a domain's mask was found wanting.
     refused: BTreeMap<String, u64>,
     making: Making,
@@ -147,13 +154,15 @@ async fn next_made(making: &mut Making) -> (String, Outcome) {
 }
 
 impl Pilot {
-    fn take(&mut self, one: &Finished) {
-        match self.traffic.add(&one.domain, &one.taps) {
+    fn take(&mut self, one: Finished) {
+        self.texts.extend(one.text);
+        let Some(domain) = one.domain else { return };
+        match self.traffic.add(&domain, &one.taps) {
             Ok(()) => {
-                let tokens = self.traffic.tokens(&one.domain);
-                self.college.meter.autopilot_tokens(&one.domain, tokens);
+                let tokens = self.traffic.tokens(&domain);
+                self.college.meter.autopilot_tokens(&domain, tokens);
             }
-            Err(error) => warn!(domain = %one.domain, %error, "traffic not counted"),
+            Err(error) => warn!(%domain, %error, "traffic not counted"),
         }
     }
 
@@ -168,13 +177,21 @@ impl Pilot {
 
     async fn save(&mut self) {
         let files = self.traffic.take_changed();
-        if files.is_empty() {
+        let texts = std::mem::take(&mut self.texts);
+        if files.is_empty() && texts.is_empty() {
             return;
         }
-        match tokio::task::spawn_blocking(move || save(&files)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "traffic not written; it is counted on"),
-            Err(error) => warn!(%error, "traffic not written"),
+        let folder = self.college.home.join("traffic");
+        let write = move || {
+            if let Err(error) = save(&files) {
+                warn!(%error, "traffic not written; it is counted on");
+            }
+            if let Err(error) = append(&folder, &texts) {
+                warn!(%error, "texts not recorded");
+            }
+        };
+        if let Err(error) = tokio::task::spawn_blocking(write).await {
+            warn!(%error, "traffic not written");
         }
     }
 
@@ -261,6 +278,7 @@ impl Pilot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ask::Ask;
 
     const SETTINGS: Settings = Settings { enabled: true, tokens: 1000, keep: 0.5, coverage: 0.8 };
     const READY: Facts =
@@ -306,5 +324,71 @@ mod tests {
         assert!(!judge(0.79, 0.8));
         // Not a number is no proof.
         assert!(!judge(f64::NAN, 0.0));
+    }
+
+    /// Asks `model` something, and gives the specialist that answered.
+    async fn ask(college: &College, model: &str) -> String {
+        let mut ask = Ask::text(model, "What must a plaintiff prove to win a negligence claim?");
+        ask.sampling.max_tokens = Some(16);
+        ask.ignore_eos = true;
+        let admitted = college.admit(ask).await.expect("admitted");
+        let mut answering = college.start(admitted, None).await.expect("started");
+        while answering.next().await.is_some() {}
+        answering.specialist().to_owned()
+    }
+
+    /// A domain whose specialist is switched off gets one from its traffic alone.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn traffic_becomes_a_specialist() {
+        let home = tempfile::tempdir().expect("a folder");
+        let mut loaded = config::shipped().expect("the shipped settings");
+        loaded.config.specialists.disabled = vec!["law".into()];
+        loaded.config.traffic.record = true;
+        let settings = Settings { tokens: 150, coverage: 0.1, ..loaded.config.autopilot.clone() };
+        let (finished, inbox) = mpsc::unbounded_channel();
+        let college = College::open(loaded, home.path(), Some(finished)).expect("a college");
+        let (land, landing) = oneshot::channel();
+        let pilot = tokio::spawn(run(college.clone(), settings, inbox, landing));
+
+        assert_eq!(ask(&college, "law").await, "generalist");
+        let begun = std::time::Instant::now();
+        let specialist = loop {
+            let specialist = ask(&college, "law").await;
+            if specialist != "generalist" {
+                break specialist;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", college.meter.render());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!(specialist, "law-traffic");
+        let metrics = college.meter.render();
+        for step in ["make", "judge", "verify", "register", "serve"] {
+            let line =
+                format!("collegium_autopilot_steps_total{{domain=\"law\",step=\"{step}\"}} 1");
+            assert!(metrics.contains(&line), "{metrics}");
+        }
+        land.send(()).expect("it listens");
+        pilot.await.expect("it lands");
+        let folder = home.path().join("traffic");
+        let counts = Profile::read(&folder.join("law.profile")).expect("counts");
+        assert!(counts.tokens >= 150 && counts.domain == "law");
+        // Recording was on: the texts are a corpus.
+        let texts = std::fs::read_to_string(folder.join("law.jsonl")).expect("texts");
+        assert!(texts.lines().all(|l| l.contains("negligence") && l.contains(r#""domain":"law""#)));
+    }
+
+    /// Without being told to, nobody keeps a text.
+    #[tokio::test]
+    async fn counts_are_told_and_no_text() {
+        let home = tempfile::tempdir().expect("a folder");
+        let loaded = config::shipped().expect("the shipped settings");
+        let (finished, mut inbox) = mpsc::unbounded_channel();
+        let college = College::open(loaded, home.path(), Some(finished)).expect("a college");
+        ask(&college, "law").await;
+        let told = inbox.recv().await.expect("a word");
+        assert_eq!(told.domain.as_deref(), Some("law"));
+        assert!(told.taps.tokens > 16 && told.text.is_none());
+        ask(&college, "generalist").await;
+        assert_eq!(inbox.recv().await.expect("a word").domain, None);
     }
 }

@@ -17,7 +17,8 @@ use crate::decide::Serving;
 use crate::errors::Refusal;
 use crate::feedback::Decisions;
 use crate::meter::{Memory, Meter};
-use crate::start::{self, Needs, StartError, share};
+use crate::shape::now;
+use crate::start::{self, Needs, StartError, free_memory, share};
 
 /// What all requests share; never changed while it runs.
 pub struct College {
@@ -39,6 +40,10 @@ pub struct College {
     /// A permit for each request without its first token.
     pub(crate) waiting: Arc<Semaphore>,
     pub(crate) max_waiting: usize,
+    /// Whether texts are kept.
+    pub(crate) record: bool,
+    /// Seconds since 1970 at the start; models are as old as this.
+    pub(crate) since: u32,
     /// Where finished answers' counts go; nowhere if nobody adds them up.
     pub(crate) finished: Option<mpsc::UnboundedSender<Finished>>,
 }
@@ -67,7 +72,8 @@ impl College {
             conversation: kv::bytes_per_token(shape).saturating_mul(shape.context as u64),
         };
         let said = &config.memory;
-        let shares = share(needs, said.budget.map(|b| b.0), said.kv.map(|b| b.0));
+        let (budget, kv) = (said.budget.map(|b| b.0), said.kv.map(|b| b.0));
+        let shares = share(needs, budget, kv, free_memory());
         options.kv_bytes = shares.kv;
         let bank = Bank::new(model.clone());
         let disabled = &config.specialists.disabled;
@@ -99,6 +105,8 @@ impl College {
             disabled: config.specialists.disabled,
             waiting: Arc::new(Semaphore::new(config.server.max_queue)),
             max_waiting: config.server.max_queue,
+            record: config.traffic.record,
+            since: now(),
             finished,
         }))
     }

@@ -6,7 +6,7 @@
 //! * [`app`]: the routes.  `wire` and `fields` read bodies, `shape` and `sse` write answers, `errors` refuses.
 //! * [`ask`] → `decide` → `path`: the one path of a request, without HTTP.
 //! * [`college`]: everything that is needed to answer, wired; `start` opens it.
-//! * `autopilot`, `traffic`, `make`: out of a domain's own traffic, a specialist.
+//! * `autopilot`, `traffic`, `make`: out of a domain's own traffic, a specialist; `record` keeps texts if asked to.
 //! * [`meter`]: every metric.  [`cli`] and `commands`: the command line.
 //!
 //! The rule nobody may break: there is one path of a request.  A new protocol is
@@ -28,6 +28,7 @@ mod fields;
 mod make;
 pub mod meter;
 mod path;
+mod record;
 mod shape;
 mod sse;
 mod start;

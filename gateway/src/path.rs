@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use engine::{EngineError, Event, Generation, Request, SamplingParams, TemplateMessage};
 use router_model::{Query, Role, Turn};
 use specialists::{GENERALIST, Lease, PoolError};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::{info, warn};
 
 use crate::ask::{Ask, Input};
@@ -22,6 +22,7 @@ use crate::college::{College, defaults, fill, serving};
 use crate::decide::{Decided, decide, named};
 use crate::errors::Refusal;
 use crate::meter::{self, Outcome};
+use crate::record::{recorded, role};
 use crate::shape::{Reason, Usage};
 
 /// After this, someone whose request was refused may find room.
@@ -33,6 +34,8 @@ const TEMPERATURE: f32 = 1.0;
 /// A request that is worth working on.
 pub struct Admitted {
     pub decided: Decided,
+    /// Kept only if texts are recorded.
+    input: Option<Input>,
     request: Request,
     trace: meter::Request,
     place: OwnedSemaphorePermit,
@@ -45,7 +48,10 @@ pub struct Answering {
     lease: Lease,
     trace: meter::Request,
     place: Option<OwnedSemaphorePermit>,
-    finished: Option<(String, tokio::sync::mpsc::UnboundedSender<Finished>)>,
+    finished: Option<mpsc::UnboundedSender<Finished>>,
+    domain: Option<String>,
+    /// The question and the answer so far, if texts are recorded.
+    text: Option<(Input, String)>,
 }
 
 /// What comes next.
@@ -72,11 +78,11 @@ impl College {
     /// [`Refusal`], counted as refused.
     pub async fn admit(&self, ask: Ask) -> Result<Admitted, Refusal> {
         let mut trace = self.meter.request();
-        let admitted = self.check(ask).await;
-        match admitted {
+        let input = self.record.then(|| ask.input.clone());
+        match self.check(ask).await {
             Ok((decided, request, place)) => {
                 trace.specialist(&decided.specialist);
-                Ok(Admitted { decided, request, trace, place })
+                Ok(Admitted { decided, input, request, trace, place })
             }
             Err(refusal) => {
                 trace.end(Outcome::Refused);
@@ -204,7 +210,7 @@ impl College {
         admitted: Admitted,
         patience: Option<Duration>,
     ) -> Result<Answering, Refusal> {
-        let Admitted { decided, mut request, mut trace, place } = admitted;
+        let Admitted { decided, input, mut request, mut trace, place } = admitted;
         let lease = match patience {
             None => self.lease(&decided.specialist).await,
             Some(patience) => {
@@ -228,8 +234,15 @@ impl College {
             }
         })?;
         trace.generating();
-        let finished = decided.word.domain.zip(self.finished.clone());
-        Ok(Answering { generation, lease, trace, place: Some(place), finished })
+        Ok(Answering {
+            generation,
+            lease,
+            trace,
+            place: Some(place),
+            finished: self.finished.clone(),
+            domain: decided.word.domain,
+            text: input.map(|input| (input, String::new())),
+        })
     }
 
     async fn lease(&self, specialist: &str) -> Result<Lease, Refusal> {
@@ -268,6 +281,9 @@ impl Answering {
                     // The first token is there, even if it completes no character.
                     self.place = None;
                     self.trace.text();
+                    if let Some((_, answer)) = &mut self.text {
+                        answer.push_str(&text);
+                    }
                     if !text.is_empty() {
                         return Some(Step::Text(text));
                     }
@@ -279,9 +295,12 @@ impl Answering {
                     };
                     self.place = None;
                     self.trace.finished(usage.prompt, usage.completion, finish.missing_mass);
-                    if let Some((domain, finished)) = self.finished.take() {
+                    if let Some(finished) = self.finished.take() {
+                        let domain = self.domain.take();
+                        let text = self.text.take();
+                        let text = text.and_then(|(q, a)| recorded(domain.as_deref(), &q, &a));
                         // Nobody adds up any more: the server is stopping.
-                        let _ = finished.send(Finished { domain, taps: finish.taps });
+                        let _ = finished.send(Finished { domain, taps: finish.taps, text });
                     }
                     let reason = match finish.reason {
                         engine::Reason::Stop => Reason::Stop,
@@ -306,14 +325,6 @@ fn messages(turns: &[Turn], system: Option<&str>) -> Vec<TemplateMessage> {
         content: content.to_owned(),
     };
     let first = system.map(|text| message("system", text));
-    let turns = turns.iter().map(|turn| {
-        let role = match turn.role {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Assistant => "assistant",
-            Role::Tool => "tool",
-        };
-        message(role, &turn.text)
-    });
+    let turns = turns.iter().map(|turn| message(role(turn.role), &turn.text));
     first.into_iter().chain(turns).collect()
 }

@@ -111,17 +111,22 @@ pub struct Shares {
 
 /// Shares out memory: what was said stands; the rest follows from what there is.
 ///
-/// Without a budget everything fits: the file is mapped, and the system takes back
-/// what it needs.  With one, keys and values take a quarter of it, but at least one
-/// conversation, since with less no question of full length could be answered.
-pub fn share(needs: Needs, budget: Option<u64>, kv: Option<u64>) -> Shares {
+/// Without a budget it is what everything needs, but not more than is free.  Keys
+/// and values take a quarter at most, but at least one conversation, since with
+/// less no question of full length could be answered.
+pub fn share(needs: Needs, budget: Option<u64>, kv: Option<u64>, free: Option<u64>) -> Shares {
     let ample = needs.conversation.saturating_mul(CONVERSATIONS);
-    let kv = kv.unwrap_or(match budget {
-        Some(budget) => ample.min((budget / 4).max(needs.conversation)),
-        None => ample,
-    });
+    let limit = budget.or(free).unwrap_or(u64::MAX);
+    let kv = kv.unwrap_or(ample.min((limit / 4).max(needs.conversation)));
     let everything = needs.backbone + needs.experts + needs.workspace + kv;
-    Shares { budget: budget.unwrap_or(everything), kv }
+    Shares { budget: budget.unwrap_or(everything.min(limit)), kv }
+}
+
+/// Bytes that could be taken without pushing others out, where the system tells.
+pub fn free_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 #[cfg(test)]
@@ -129,23 +134,25 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(budget: Option<u64>, kv: Option<u64>, expect: (u64, u64)) {
+    fn check(budget: Option<u64>, kv: Option<u64>, free: Option<u64>, expect: (u64, u64)) {
         let needs = Needs { backbone: 10, experts: 100, workspace: 5, conversation: 4 };
-        let got = share(needs, budget, kv);
-        assert_eq!((got.budget, got.kv), expect, "{budget:?}, {kv:?}");
+        let got = share(needs, budget, kv, free);
+        assert_eq!((got.budget, got.kv), expect, "{budget:?}, {kv:?}, {free:?}");
     }
 
     #[test]
     fn memory_is_shared_out() {
-        // Nothing said: everything fits.
-        check(None, None, (147, 32));
-        check(None, Some(7), (122, 7));
+        // Nothing said: everything fits, or what is free is used.
+        check(None, None, None, (147, 32));
+        check(None, None, Some(1000), (147, 32));
+        check(None, None, Some(80), (80, 20));
+        check(None, Some(7), None, (122, 7));
         // A quarter for conversations, within what is of use.
-        check(Some(80), None, (80, 20));
-        check(Some(1000), None, (1000, 32));
+        check(Some(80), None, None, (80, 20));
+        check(Some(1000), None, Some(80), (1000, 32));
         // Never less than one.
-        check(Some(8), None, (8, 4));
-        check(Some(80), Some(7), (80, 7));
+        check(Some(8), None, None, (8, 4));
+        check(Some(80), Some(7), None, (80, 7));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Bodies as clients send them, and what is made of them.
 
 use super::*;
+use crate::record::role;
 
 /// `expect` is what is read, in one line; or the field at fault and the start of the message.
 #[track_caller]
@@ -40,15 +41,6 @@ fn line(ask: &Ask, delivery: &Delivery) -> String {
     words.extend(delivery.echo.iter().map(|e| format!("echo={e}")));
     words.extend(delivery.ignored.iter().map(|n| format!("-{n}")));
     words.join(" ")
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    }
 }
 
 #[test]
