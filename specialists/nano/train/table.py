@@ -51,6 +51,18 @@ def markdown(head, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def times(random, home):
+    """How the control compares; a ratio to nothing, or to a gain, says nothing."""
+    ratio = np.mean(random) / np.mean(home) if np.mean(home) > 0 else math.inf
+    return f", {ratio:.0f} times as much" if ratio < 100 else ""
+
+
+def signed(cost, digits):
+    """With its sign, and no sign for what rounds to nothing."""
+    text = f"{cost:+.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text
+
+
 def home_table(t):
     rows, home, random = [], [], []
     for i, name in enumerate(t.names):
@@ -61,16 +73,16 @@ def home_table(t):
         perplexity = lambda cost: f"{math.exp(t.parent[at] + cost):.1f}"
         rows.append([
             name, f"{t.tokens[at]:,}", perplexity(0.0), perplexity(home[-1]), perplexity(random[-1]),
-            f"{home[-1]:+.3f}", f"{random[-1]:+.3f}", "{1} {0:+.3f}".format(*others[0]), "{1} {0:+.3f}".format(*others[-1]),
+            signed(home[-1], 3), signed(random[-1], 3), *(f"{other} {signed(cost, 3)}" for cost, other in (others[0], others[-1])),
         ])  # fmt: skip
-    rows.append(["**mean**", "", "", "", "", f"**{np.mean(home):+.3f}**", f"**{np.mean(random):+.3f}**", "", ""])
+    rows.append(["**mean**", "", "", "", "", f"**{signed(np.mean(home), 3)}**", f"**{signed(np.mean(random), 3)}**", "", ""])
     head = ["held-out text", "tokens", "parent", "its specialist", "random", "cost", "random's cost", "best stranger", "worst stranger"]
     return markdown(head, rows), np.array(home), np.array(random)
 
 
 def cross_table(t):
     def row(label, costs, own=None):
-        cells = [f"**{c:+.2f}**" if i == own else f"{c:+.2f}" for i, c in enumerate(costs)]
+        cells = [f"**{signed(c, 2)}**" if i == own else signed(c, 2) for i, c in enumerate(costs)]
         return [label, *cells]
 
     rows = [row(name, t.masks[i], t.home(name)) for i, name in enumerate(t.names)]
@@ -89,7 +101,7 @@ def plot(t, path):
     for (y, x), cost in np.ndenumerate(costs):
         dark = norm(max(cost, 0)) > 0.6
         home = y < len(t.names) and t.home(t.names[y]) == x
-        ax.text(x, y, f"{cost:.2f}", ha="center", va="center", fontsize=8.5,
+        ax.text(x, y, signed(cost, 2).lstrip("+"), ha="center", va="center", fontsize=8.5,
                 color="white" if dark else "black", fontweight="bold" if home else "normal")  # fmt: skip
         if home:
             ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.4))
@@ -116,7 +128,7 @@ Every specialist keeps half of each layer's experts: those with the most gate ma
 It is judged on held-out text alone; the random masks have the same size, and the numbers are means over {t.draws} of them.
 Measured by `collegium surgery evaluate` on the file that ships (sha256 `{t.parent_file}`).
 
-At home a specialist costs {np.mean(home):.3f} nats a token on average (from {home.min():+.3f} to {home.max():+.3f}), a random mask {np.mean(random):.3f}, which is {np.mean(random) / np.mean(home):.1f} times as much; a specialist on another domain's text {np.mean(strangers):.3f}.
+At home a specialist costs {signed(np.mean(home), 3)} nats a token on average (from {signed(home.min(), 3)} to {signed(home.max(), 3)}), a random mask {np.mean(random):.3f}{times(random, home)}; a specialist on another domain's text {np.mean(strangers):.3f}.
 In {best} of {len(own)} domains its own specialist is the best of all.
 
 Perplexity at home, and what that is in nats a token above the parent:
