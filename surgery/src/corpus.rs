@@ -273,6 +273,10 @@ impl Items<'_> {
 
     fn domain(&self, label: &str) -> Result<&str, CorpusError> {
         let domains = self.selection.domains;
+        // A new domain, which no file describes yet, is what the selection says.
+        if let Some(wanted) = self.selection.domain.filter(|wanted| *wanted == label) {
+            return Ok(wanted);
+        }
         domains.canonical(label).ok_or_else(|| CorpusError::Label {
             path: self.path.to_owned(),
             line: self.line,
@@ -473,6 +477,38 @@ mod tests {
         assert!(deep.starts_with("F:1: "), "{deep}");
         let long = read("c.jsonl", &vec![b' '; (16 << 20) + 2], None, Part::All);
         assert_eq!(long, "F:1: the line is longer than 16777216 bytes; split the item");
+    }
+
+    // Whatever the bytes are, a corpus is items and at most one error, at its end.
+    #[test]
+    fn hostile_bytes_are_an_error_at_most() {
+        let lines = [
+            r#"{"text": "a", "domain": "law"}"#,
+            r#"{"messages": [{"role": "user", "content": "u"}]}"#,
+            r#"{"question": "q", "options": ["x", "yy"], "answer": "B", "category": "math"}"#,
+        ];
+        let good = lines.join("\n").into_bytes();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.jsonl");
+        let (corpus, domains) = (Corpus::at(&path), domains());
+        let mut random = fastrand::Rng::with_seed(4);
+        for _ in 0..400 {
+            let mut bytes = good.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..bytes.len());
+                match random.u8(0..4) {
+                    0 => bytes[at] = random.u8(..),
+                    1 => bytes.truncate(at.max(1)),
+                    2 => bytes.insert(at, *b"\n\"{[\\\xff".get(random.usize(0..6)).unwrap_or(&0)),
+                    _ => drop(bytes.remove(at)),
+                }
+                bytes.push(b' ');
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let all = Selection { domains: &domains, domain: None, part: Part::All };
+            let good: Vec<bool> = corpus.items(all).unwrap().map(|item| item.is_ok()).collect();
+            assert!(good.iter().rev().skip(1).all(|good| *good), "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]

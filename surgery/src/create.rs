@@ -14,13 +14,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use config::{Domain, Domains};
+use config::{Domain, Domains, Sampling, Think};
 use engine::{MaskFile, MaskFileError, Profile, hash};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use specialists::{Created, Evaluation, Manifest, Registry, RegistryError, State};
+use specialists::{Created, Evaluation, Manifest, Registry, RegistryError, State, valid_id};
 use thiserror::Error;
 
-use crate::corpus::{Corpus, Part};
+use crate::corpus::{Corpus, CorpusError, Part};
 use crate::evaluate::{self, Column, Controls, EvaluateError, Kind, Table};
 use crate::mask::{self, MaskError, Request, Score, Target};
 use crate::profile::{self, ProfileError};
@@ -90,7 +90,7 @@ pub struct Report {
 
 #[derive(Debug, Error)]
 pub enum CreateError {
-    #[error("{label:?} names no domain{}; write its file in domains/ first",
+    #[error("{label:?} names no domain{}; a new one is lowercase letters, digits and '-', and unlike the others",
         nearest.as_ref().map(|near| format!(" (nearest is {near:?})")).unwrap_or_default())]
     Domain { label: String, nearest: Option<String> },
     #[error("the id {id:?} must be lowercase letters, digits and '-', at most 64")]
@@ -172,6 +172,13 @@ impl Workshop<'_> {
             tokens: texts.held_out_tokens,
             ..own
         };
+        // A corpus of fewer than twenty items has none to hold back, and its specialist no evaluation.
+        let short = texts.held_out.is_none()
+            && matches!(
+                held_out.corpus.survey(held_out.selection()),
+                Err(CorpusError::Empty { .. })
+            );
+        let held_out = (!short).then_some(held_out);
         folder(&recipe.folder)?;
         let path = recipe.file("profile");
         let source = own.source()?;
@@ -189,7 +196,7 @@ impl Workshop<'_> {
         let corpus_sha256 = texts.corpus.sha256().map_err(TokensError::from)?;
         let made =
             Made { profile: &profile, path: &path, corpus_sha256, texts: Some((own, held_out)) };
-        self.finish(domain, recipe, made, progress)
+        self.finish(&domain, recipe, made, progress)
     }
 
     /// Makes a specialist from a profile that was collected elsewhere, such as from
@@ -210,7 +217,7 @@ impl Workshop<'_> {
         profile.write(&path)?;
         let corpus_sha256 = "traffic".to_owned();
         let made = Made { profile, path: &path, corpus_sha256, texts: None };
-        self.finish(domain, recipe, made, progress)
+        self.finish(&domain, recipe, made, progress)
     }
 
     /// From the mask on, the same for corpus and traffic.
@@ -237,6 +244,7 @@ impl Workshop<'_> {
         let path = recipe.file("mask.json");
         engine::file::replace(&path, text.as_bytes()).map_err(io(&path))?;
         let (read, held_out) = made.texts.unzip();
+        let held_out = held_out.flatten();
         let masked = Masked { parent, file: &file, sha256: &mask_sha256, recipe };
         let verification = masked.verified(read, progress)?;
         let evaluation = held_out.map(|text| masked.evaluated(text, progress)).transpose()?;
@@ -281,22 +289,36 @@ struct Made<'a> {
     path: &'a Path,
     corpus_sha256: String,
     /// Its own and the held-out text, where there is any.
-    texts: Option<(Reading<'a>, Reading<'a>)>,
+    texts: Option<(Reading<'a>, Option<Reading<'a>>)>,
 }
 
-/// The domain of a recipe, if queries are routed to it.
-fn servable<'a>(domains: &'a Domains, recipe: &Recipe) -> Result<&'a Domain, CreateError> {
+/// The domain of a recipe.  One that no file describes is a new one: its specialist answers to its name, and questions
+/// are dispatched to it once there is a file.  A name close to one that exists is a slip.
+fn servable(domains: &Domains, recipe: &Recipe) -> Result<Domain, CreateError> {
     // The registry refuses it too, but only after the work, and the id is part
     // of the names of files.
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if !(1..=64).contains(&recipe.id.len()) || !recipe.id.bytes().all(plain) {
+    if !valid_id(&recipe.id) {
         return Err(CreateError::Id { id: recipe.id.clone() });
     }
     let label = &recipe.domain;
     let domain = domains.canonical(label).and_then(|id| domains.get(id));
     match domain {
-        Some(domain) if domain.enabled => Ok(domain),
+        Some(domain) if domain.enabled => Ok(domain.clone()),
         Some(domain) => Err(CreateError::Disabled { id: domain.id.clone() }),
+        None if domains.nearest(label).is_none() && valid_id(label) => Ok(Domain {
+            id: label.clone(),
+            name: label.clone(),
+            description: String::new(),
+            examples: Vec::new(),
+            aliases: Vec::new(),
+            enabled: true,
+            system_prompt: None,
+            think: Think::default(),
+            sampling: Sampling::default(),
+            fallback: None,
+            pin: false,
+            upstream: None,
+        }),
         None => Err(CreateError::Domain {
             label: label.to_owned(),
             nearest: domains.nearest(label).map(str::to_owned),
@@ -518,10 +540,21 @@ mod tests {
         check(&stage, "../law", "law", "must be lowercase letters");
         fs::write(&stage.2, "{\"text\": \"a\"}\n{\"text\": 1}\n").unwrap();
         check(&stage, "law", "law", "law.jsonl:2: ");
-        // One item, and it is not the twentieth.
-        fs::write(&stage.2, "{\"text\": \"a\"}\n").unwrap();
-        let recipe = Recipe::usual(&stage.0.path("home"), "law");
-        assert!(run(&stage, &recipe).0.unwrap_err().to_string().contains("no item"));
+        fs::write(&stage.2, "\n").unwrap();
+        check(&stage, "law", "law", "no item");
+    }
+
+    #[test]
+    fn a_few_lines_of_a_new_domain_are_enough() {
+        let stage = stage();
+        // One item, and it is not the twentieth: nothing is held back, so nothing is evaluated.
+        for line in ["{\"text\": \"abc\"}\n", "{\"text\": \"abcd\", \"domain\": \"gardening\"}\n"] {
+            fs::write(&stage.2, line).unwrap();
+            let recipe = Recipe::usual(&stage.0.path("home"), "gardening");
+            let made = run(&stage, &recipe).0.unwrap();
+            assert!(made.verification.passed && made.evaluation.is_none());
+            assert_eq!((made.id.as_str(), made.domain.as_str()), ("gardening", "gardening"));
+        }
     }
 
     #[test]

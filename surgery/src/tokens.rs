@@ -76,7 +76,8 @@ impl Reading<'_> {
         Ok(self.corpus.labels(self.selection())?)
     }
 
-    fn selection(&self) -> Selection<'_> {
+    /// Which items it reads.
+    pub fn selection(&self) -> Selection<'_> {
         Selection { domains: self.domains, domain: self.domain, part: self.part }
     }
 }
