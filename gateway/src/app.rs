@@ -258,7 +258,12 @@ fn stopped() -> Refusal {
 }
 
 async fn models(State(college): State<Arc<College>>) -> Response {
-    let data = ids(&college.domains).into_iter().map(|id| described(&college, id)).collect();
+    let serving = match college.serving().await {
+        Ok(serving) => serving,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let ids = ids(&college.domains, &serving).into_iter();
+    let data = ids.map(|id| described(&college, id)).collect();
     json_response(line(&ListModelResponse { object: "list".to_owned(), data }))
 }
 
@@ -269,7 +274,8 @@ async fn model(
 ) -> Response {
     // What is no text cannot be a name.
     let Ok(Path(id)) = id else { return unknown_path(uri).await.into_response() };
-    match named(&id, &college.domains) {
+    let named = async { named(&id, &college.domains, &college.serving().await?) };
+    match named.await {
         Ok(_) => json_response(line(&described(&college, id))),
         Err(refusal) => refusal.into_response(),
     }

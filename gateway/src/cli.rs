@@ -309,6 +309,9 @@ pub struct CreateArgs {
     /// Text to test with [default: every twentieth line of the corpus]
     #[arg(long, value_name = "FILE")]
     pub held_out: Option<PathBuf>,
+    /// Tokens of it at most, spread over the whole
+    #[arg(long, value_name = "N")]
+    pub held_out_tokens: Option<u64>,
     /// Experts to keep in each layer, as 16 or 50%
     #[arg(long, value_name = "N|P%", default_value = "50%")]
     pub keep: String,

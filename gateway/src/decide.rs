@@ -54,39 +54,52 @@ impl Decided {
 pub enum Named {
     Auto,
     Generalist,
-    /// An enabled domain's id.
+    /// The id of a domain: enabled, or known by its specialist alone.
     Domain(String),
 }
 
 /// Which specialist serves a domain; domains that have none are absent.
 pub type Serving = BTreeMap<String, String>;
 
-/// Reads a model id: `auto`, `generalist`, or an enabled domain by id, name or alias.
+/// Reads a model id: `auto`, `generalist`, an enabled domain by id, name or alias, or
+/// the domain of a specialist that no file describes yet.
 ///
 /// # Errors
 /// [`Refusal::Model`] with the nearest ids.
-pub fn named(model: &str, domains: &Domains) -> Result<Named, Refusal> {
+pub fn named(model: &str, domains: &Domains, serving: &Serving) -> Result<Named, Refusal> {
     if model.eq_ignore_ascii_case(AUTO) {
         return Ok(Named::Auto);
     }
     if model.eq_ignore_ascii_case(GENERALIST) {
         return Ok(Named::Generalist);
     }
-    let domain = domains.canonical(model).and_then(|id| domains.get(id)).filter(|d| d.enabled);
+    let domain = match domains.canonical(model).and_then(|id| domains.get(id)) {
+        Some(domain) => domain.enabled.then_some(domain.id.as_str()),
+        None => undescribed(domains, serving).find(|id| *id == model),
+    };
     match domain {
-        Some(domain) => Ok(Named::Domain(domain.id.clone())),
+        Some(id) => Ok(Named::Domain(id.to_owned())),
         None => Err(Refusal::Model {
-            near: nearest(model, ids(domains).iter().map(String::as_str)),
+            near: nearest(model, ids(domains, serving).iter().map(String::as_str)),
             model: model.to_owned(),
         }),
     }
 }
 
-/// Every model id a client may send, aliases aside: ids first, then names that differ.
-pub fn ids(domains: &Domains) -> Vec<String> {
+/// Every model id, names and aliases aside.
+pub fn ids(domains: &Domains, serving: &Serving) -> Vec<String> {
     let mut ids = vec![AUTO.to_owned(), GENERALIST.to_owned()];
     ids.extend(domains.enabled().map(|d| d.id.clone()));
+    ids.extend(undescribed(domains, serving).map(str::to_owned));
     ids
+}
+
+/// Domains that have a specialist and no file: nothing is dispatched to them, but
+/// they can be asked by name.  The name becomes part of paths and headers.
+fn undescribed<'a>(domains: &'a Domains, serving: &'a Serving) -> impl Iterator<Item = &'a str> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let unknown = |id: &&str| domains.canonical(id).is_none();
+    serving.keys().map(String::as_str).filter(unknown).filter(move |id| id.bytes().all(plain))
 }
 
 /// Decides; `supervisor` is asked only if the client named nobody.
@@ -174,7 +187,7 @@ mod tests {
         let serving: Serving =
             serving.split_whitespace().map(|d| (d.to_owned(), format!("{d}-1"))).collect();
         let says = Some(says).filter(|s| *s != "-");
-        let seen = match named(model, &domains) {
+        let seen = match named(model, &domains, &serving) {
             Err(refusal) => refusal.to_string(),
             Ok(named) => {
                 let d = decide(named, &domains, &serving, fallback, || word(says));
@@ -210,6 +223,11 @@ mod tests {
         check("law", "math", "", None, "law generalist pinned 1");
         check("generalist", "math", "law math", None, "none generalist pinned 1");
         check("other", "law", "", None, "the model `other` does not exist");
+        // A disabled domain stays so, whatever is registered; a new one answers to its name.
+        check("other", "law", "other", None, "the model `other` does not exist");
+        check("cooking", "law", "cooking", None, "cooking cooking-1 pinned 1");
+        check("cooking", "law", "law", None, "the model `cooking` does not exist");
+        check("../etc", "law", "../etc", None, "the model `../etc` does not exist");
         check("lawe", "law", "", None, "the model `lawe` does not exist; near it: law");
     }
 }

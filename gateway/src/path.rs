@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::ask::{Ask, Input};
 use crate::autopilot::Finished;
-use crate::college::{College, defaults, fill, serving};
+use crate::college::{College, defaults, fill};
 use crate::decide::{Decided, decide, named};
 use crate::errors::Refusal;
 use crate::meter::{self, Outcome};
@@ -96,11 +96,10 @@ impl College {
     /// # Errors
     /// [`Refusal::Model`], or [`Refusal::Stopping`].
     pub async fn decide(&self, ask: &Ask) -> Result<Decided, Refusal> {
-        let named = named(&ask.model, &self.domains)?;
-        let snapshot = self.snapshot().await?;
+        let serving = self.serving().await?;
+        let named = named(&ask.model, &self.domains, &serving)?;
         let begun = Instant::now();
         let query = || self.supervisor.decide(&self.query(&ask.input));
-        let serving = serving(snapshot.specialists.iter().map(|s| &s.manifest));
         let decided = decide(named, &self.domains, &serving, self.fallback.as_deref(), query);
         self.meter.decided(decided.word.domain.as_deref(), decided.rule(), begun.elapsed());
         self.decisions.remember(&decided);

@@ -26,6 +26,7 @@ def serve(binary, *args, home=None):
     """Yields (base URL, process, seconds from start to ready)."""
     with contextlib.ExitStack() as stack:
         home = home or stack.enter_context(tempfile.TemporaryDirectory())
+        os.makedirs(home, exist_ok=True)
         log = stack.enter_context(tempfile.TemporaryFile("w+"))
         base = f"http://127.0.0.1:{free_port()}"
         begun = time.monotonic()

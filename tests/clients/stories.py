@@ -30,45 +30,45 @@ HISTORY = [
     "How did the Cold War begin?",
     "What did the Louisiana Purchase mean for the United States?",
 ]
-ASTRONOMY = """
-id = "astronomy"
-name = "Astronomy"
-description = "Stars, planets, galaxies, telescopes, orbits and the history of the universe."
-aliases = ["astrophysics"]
+COOKING = """
+id = "cooking"
+name = "Cooking"
+description = "Recipes, ingredients, kitchen techniques, baking, and what to do when a dish goes wrong."
+aliases = ["recipes", "baking"]
 examples = [
-  "Why do stars twinkle?",
-  "How far away is the nearest star?",
-  "What is a black hole?",
-  "How do astronomers measure the distance to a galaxy?",
-  "Why does the Moon have phases?",
-  "What is the life cycle of a star like the Sun?",
-  "Which planet has the most moons?",
-  "What is redshift and what does it tell us about galaxies?",
-  "How was the solar system formed?",
-  "What is the difference between a comet and an asteroid?",
-  "How do telescopes collect the light of faint galaxies?",
-  "What is a supernova?",
-  "Why is Pluto no longer a planet?",
-  "What is the cosmic microwave background?",
-  "How are planets around other stars discovered?",
-  "What is a neutron star made of?",
-  "How old is the universe?",
-  "When is the next solar eclipse?",
-  "What holds the planets in their orbits around the Sun?",
-  "What is dark matter?",
+  "How long do I boil an egg so that the yolk stays soft?",
+  "Why did my cake sink in the middle?",
+  "What can I use instead of butter in cookies?",
+  "How do I make a tomato sauce from fresh tomatoes?",
+  "At what temperature should I roast a chicken?",
+  "How much yeast does a kilo of bread dough need?",
+  "What is the difference between baking soda and baking powder?",
+  "How do I keep rice from sticking to the pot?",
+  "Can I freeze cooked pasta?",
+  "How do I sharpen a kitchen knife?",
+  "My soup is too salty, what can I do?",
+  "What spices go into a curry?",
+  "How do I fry fish without it falling apart?",
+  "How long should pizza dough rest?",
+  "What does it mean to fold in egg whites?",
+  "How do I thicken a gravy without flour?",
+  "Which vegetables can I roast together in the oven?",
+  "How do I make whipped cream by hand?",
+  "Give me a recipe for pancakes.",
+  "How do I season a cast iron pan?",
 ]
 """
-STARS = [
-    "A star is a sphere of hot gas that shines by the fusion of hydrogen into helium in its core.",
-    "The distance to a nearby star is found from its parallax, the small shift it shows as the Earth orbits the Sun.",
-    "A galaxy is a system of billions of stars, gas and dust held together by gravity.",
-    "The planets move around the Sun in ellipses, faster when they are closer to it.",
-    "A black hole is a region from which not even light can escape, since its gravity is so strong.",
-    "When a massive star has used up its fuel, its core collapses and its outer layers explode as a supernova.",
-    "Light from distant galaxies is shifted towards the red, because the universe expands.",
-    "A comet is a body of ice and dust that grows a tail when it comes near the Sun.",
-    "The Moon shows phases because we see different parts of its sunlit side during a month.",
-    "Telescopes gather more light than the eye, so that faint objects can be seen and measured.",
+KITCHEN = [
+    "Bread dough rises because yeast turns sugar into gas, which the gluten in the flour holds.",
+    "Salt the water for pasta well, and keep a cup of it to thin the sauce.",
+    "A cake sinks when the oven is opened too early or when there is too much baking powder in the batter.",
+    "Roast a chicken at a high temperature first, so that the skin turns brown, then lower the heat until the meat is done.",
+    "Egg whites are whipped until they hold their shape and folded into the batter with a spatula, not stirred.",
+    "An onion cooked slowly in butter turns sweet and brown.",
+    "Fry fish in a hot pan with a little oil, the skin side down, and turn it once.",
+    "A sauce is thickened with flour and butter, with starch, or by boiling it down.",
+    "Rice is rinsed, brought to the boil with twice its volume of water, covered, and left on a low flame.",
+    "Knead the dough for ten minutes, let it rest under a cloth, and bake it until the crust sounds hollow.",
 ]
 
 
@@ -132,24 +132,24 @@ def budget(folder):
 def create(folder):
     """A domain by config, a specialist by `surgery create`, served without a restart."""
     os.mkdir(os.path.join(folder, "domains"))
-    with open(os.path.join(folder, "domains", "astronomy.toml"), "w") as f:
-        f.write(ASTRONOMY)
+    with open(os.path.join(folder, "domains", "cooking.toml"), "w") as f:
+        f.write(COOKING)
     config = settings(folder, "[autopilot]\nenabled = false\n")
-    corpus = os.path.join(folder, "astronomy.jsonl")
+    corpus = os.path.join(folder, "cooking.jsonl")
     with open(corpus, "w") as f:
-        f.writelines(json.dumps({"text": " ".join(STARS[i:] + STARS[:i])}) + "\n" for i in range(len(STARS)))
+        f.writelines(json.dumps({"text": " ".join(KITCHEN[i:] + KITCHEN[:i])}) + "\n" for i in range(len(KITCHEN)))
     home = os.path.join(folder, "home")
     with serve(binary(), "--config", config, home=home) as (base, _, _):
-        before = ask(base, "How do astronomers measure the distance to a star?")
-        assert before == ("generalist", "astronomy"), before
+        before = ask(base, "How long should I roast vegetables in the oven?")
+        assert before == ("generalist", "cooking"), before
         made = subprocess.run(
-            [binary(), "--home", home, "--config", config, "--json", "surgery", "create", "--domain", "astronomy", "--corpus", corpus],
+            [binary(), "--home", home, "--config", config, "--json", "surgery", "create", "--domain", "cooking", "--corpus", corpus],
             check=True, stdout=subprocess.PIPE,
         )  # fmt: skip
         json.loads(made.stdout)
         time.sleep(2)
-        after = ask(base, "How do astronomers measure the distance to a star?")
-        assert after == ("astronomy", "astronomy"), after
+        after = ask(base, "How long should I roast vegetables in the oven?")
+        assert after == ("cooking", "cooking"), after
     print(f"create: {before[0]} answered before, {after[0]} two seconds after, without a restart")
 
 

@@ -237,7 +237,9 @@ fn measure(bench: &Bench, args: &EvaluateArgs) -> Result<(), Failure> {
 
 fn create(bench: &Bench, args: &CreateArgs) -> Result<(), Failure> {
     let target = Target::keep(&args.keep).map_err(|e| Failure::usage(e).at("keep"))?;
-    let domain = bench.domain(&args.domain)?;
+    let label = &args.domain;
+    // Whether a label without a domain will do is for surgery to say.
+    let domain = bench.loaded.domains.canonical(label).unwrap_or(label);
     let usual = Recipe::usual(&bench.home, args.id.as_deref().unwrap_or(domain));
     let recipe = Recipe {
         domain: domain.to_owned(),
@@ -250,7 +252,7 @@ fn create(bench: &Bench, args: &CreateArgs) -> Result<(), Failure> {
         corpus: &corpus,
         held_out: held_out.as_ref(),
         tokens: args.tokens,
-        held_out_tokens: None,
+        held_out_tokens: args.held_out_tokens,
     };
     let model = &bench.parent.model;
     let disabled = &bench.loaded.config.specialists.disabled;

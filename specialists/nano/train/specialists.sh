@@ -25,7 +25,7 @@ for corpus in "$out"/train/*.jsonl; do
     domain=$(basename "$corpus" .jsonl)
     [ "$domain" != other ] || continue
     "$collegium" --home "$home" surgery create --parent "$nano/nano.gguf" --domain "$domain" \
-        --corpus "$corpus" --held-out "$out/held-out/$domain.jsonl" --tokens "${TOKENS:-200000}"
+        --corpus "$corpus" --held-out "$out/held-out/$domain.jsonl" --tokens "${TOKENS:-200000}" --held-out-tokens "${JUDGED:-20000}"
     mkdir -p "$nano/specialists/$domain"
     cp "$home/registry/$domain/mask.json" "$home/registry/$domain/manifest.toml" "$nano/specialists/$domain/"
     masks="$masks --mask $nano/specialists/$domain/mask.json"
