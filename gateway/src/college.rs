@@ -119,6 +119,14 @@ impl College {
         self.pool.snapshot().await.map_err(|_| Refusal::Stopping)
     }
 
+    /// Which specialist serves each domain now.
+    ///
+    /// # Errors
+    /// As [`College::snapshot`].
+    pub(crate) async fn serving(&self) -> Result<Serving, Refusal> {
+        Ok(serving(self.snapshot().await?.specialists.iter().map(|s| &s.manifest)))
+    }
+
     /// Puts the pool's numbers into the meter.
     ///
     /// # Errors

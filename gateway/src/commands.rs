@@ -17,13 +17,17 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 
 use crate::cli::{Cli, Command};
 use terminal::Failure;
 
 /// Parses and runs one command line.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ExitCode::from(exit(args))
+}
+
+fn exit(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     let json = args.iter().any(|arg| arg == "--json");
     let cli = match Cli::try_parse_from(&args) {
@@ -41,22 +45,82 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Supervisor(what) => supervisor::run(&cli, what),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             failure.print(cli.json);
-            ExitCode::from(failure.exit)
+            failure.exit
         }
     }
 }
 
 /// Help and version are no errors; all else is the caller's mistake.
-fn misused(error: &clap::Error, json: bool) -> ExitCode {
+fn misused(error: &clap::Error, json: bool) -> u8 {
     let shown = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if shown || !json {
         // A closed terminal has nobody to tell.
         let _ = error.print();
     } else {
-        Failure::usage(error.render().to_string().trim()).print(true);
+        let text = error.render().to_string();
+        // What follows is the usage, for people.
+        let message = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
+        let failure = Failure::usage(message);
+        // As `--budget <SIZE>`.
+        let flag = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+        match flag.as_deref().and_then(|f| f.split(' ').next()) {
+            Some(flag) => failure.at(flag.trim_start_matches('-')).print(true),
+            None => failure.print(true),
+        }
     }
-    ExitCode::from(if shown { 0 } else { 2 })
+    if shown { 0 } else { 2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::TcpListener;
+    use std::path::Path;
+
+    use super::*;
+
+    /// `@` is a folder with an empty home, a settings file with a misspelt key and
+    /// a GGUF that is cut off.
+    #[track_caller]
+    fn check(folder: &Path, line: &str, expect: u8) {
+        let folder = folder.to_str().expect("UTF-8");
+        let line = format!("collegium --json --home {folder}/home {}", line.replace('@', folder));
+        assert_eq!(exit(line.split_whitespace().map(OsString::from)), expect, "{line}");
+    }
+
+    #[test]
+    fn exit_codes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        fs::write(folder.join("bad.toml"), "[memory]\nbudgt = 1").expect("written");
+        fs::write(folder.join("cut.gguf"), b"GGUF\x03\0\0\0").expect("written");
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = taken.local_addr().expect("an address").port();
+
+        check(folder, "--help", 0);
+        check(folder, "route negligence", 0);
+        check(folder, "specialists list", 0);
+        check(folder, "inspect nano", 0);
+        check(folder, "ask --max-tokens 2 negligence", 0);
+        // Misused.
+        check(folder, "sing", 2);
+        check(folder, "serve --budget lots", 2);
+        check(folder, "serve --parent hf:a/b/c.gguf", 2);
+        check(folder, "surgery mask --profile @/x --keep 0 --out @/y", 2);
+        check(folder, "surgery profile --domain nowhere --corpus @/x --out @/y", 2);
+        // Failed.
+        check(folder, "ask --model nobody negligence", 1);
+        check(folder, "route --config @/bad.toml negligence", 1);
+        check(folder, "inspect @/cut.gguf", 1);
+        check(folder, "inspect @/none.gguf", 1);
+        check(folder, "ask --parent @/cut.gguf negligence", 1);
+        check(folder, "serve --listen 127.0.0.1:0 --budget 1MiB", 1);
+        check(folder, &format!("serve --listen 127.0.0.1:{port}"), 1);
+        check(folder, "surgery cut --mask @/none.json --out @/y", 1);
+        check(folder, "surgery create --domain law --corpus @/none.jsonl", 1);
+        check(folder, "supervisor evaluate --data @/none.jsonl", 1);
+    }
 }

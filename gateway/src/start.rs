@@ -54,7 +54,8 @@ pub fn settings(cli: &Cli) -> Result<(Loaded, PathBuf), StartError> {
     Ok((config::load(cli.config.as_deref())?, config::home(cli.home.as_deref())))
 }
 
-/// What a command's flags say of the parent wins over the settings.
+/// What a command's flags say of the parent wins over the settings.  Both devices
+/// that a flag can name are the processor, so there is nothing to choose.
 pub fn overrule(loaded: &mut Loaded, flags: &ParentArgs) {
     if let Some(parent) = &flags.parent {
         loaded.config.parent.path = Some(parent.0.clone());

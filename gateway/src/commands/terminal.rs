@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::time::{Duration, Instant};
 
+use config::ConfigError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
@@ -68,17 +69,22 @@ impl From<Refusal> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let (code, field) = match &error {
+            StartError::Config(
+                ConfigError::UnknownKey { key, .. }
+                | ConfigError::BadValue { key, .. }
+                | ConfigError::Missing { key, .. }
+                | ConfigError::UnknownDomain { key, .. },
+            ) => ("config", Some(key.clone())),
             StartError::Config(_) => ("config", None),
-            StartError::Remote { .. } => ("remote_parent", Some("parent")),
-            StartError::Gguf(_) | StartError::Model(_) => ("parent", Some("parent")),
+            StartError::Remote { .. } => ("remote_parent", Some("parent".to_owned())),
+            StartError::Gguf(_) | StartError::Model(_) => ("parent", Some("parent".to_owned())),
             StartError::Supervisor(_) => ("supervisor", None),
-            StartError::Pool(_) => ("budget", Some("budget")),
-            StartError::Listen { .. } => ("listen", Some("listen")),
+            StartError::Pool(_) => ("budget", Some("budget".to_owned())),
+            StartError::Listen { .. } => ("listen", Some("listen".to_owned())),
             StartError::Io { .. } => ("io", None),
-            StartError::Engine(_) => ("memory", Some("memory.kv")),
+            StartError::Engine(_) => ("memory", Some("memory.kv".to_owned())),
         };
-        let failure = Self::new(code, error);
-        field.map_or(failure.clone(), |field| failure.at(field))
+        Self { field, ..Self::new(code, error) }
     }
 }
 
