@@ -20,7 +20,10 @@ struct School {
 }
 
 fn school(change: impl FnOnce(&mut config::Config)) -> School {
-    let home = tempfile::tempdir().expect("a folder");
+    school_at(tempfile::tempdir().expect("a folder"), change)
+}
+
+fn school_at(home: TempDir, change: impl FnOnce(&mut config::Config)) -> School {
     let mut loaded = config::shipped().expect("the shipped settings");
     change(&mut loaded.config);
     let college = College::open(loaded, home.path(), None).expect("a college");
@@ -316,6 +319,81 @@ async fn a_stream_keeps_the_contract() {
             assert_eq!(last["usage"]["completion_tokens"], 6);
         }
     }
+}
+
+/// Registers a specialist with the first `experts` experts of each layer.
+fn register(school: &School, domain: &str, experts: u32) {
+    let model = &school.college.model;
+    let shape = model.shape();
+    let mask = engine::MaskFile {
+        format: engine::MASK_FORMAT.into(),
+        parent: model.parent(),
+        domain: domain.into(),
+        score: "gate".into(),
+        experts: vec![experts as usize; shape.layers],
+        kept: vec![(0..experts).collect(); shape.layers],
+        coverage: vec![1.0; shape.layers],
+        profile: "p".into(),
+        passes: vec![],
+    };
+    let text = mask.to_json().expect("a mask");
+    let manifest = specialists::Manifest {
+        id: domain.into(),
+        domain: domain.into(),
+        parent: model.parent(),
+        mask_sha256: engine::hash::hex(text.as_bytes()),
+        state: specialists::State::Active,
+        think: Default::default(),
+        sampling: Default::default(),
+        evaluation: None,
+        created: specialists::Created {
+            profile_sha256: "p".into(),
+            corpus_sha256: "c".into(),
+            score: "gate".into(),
+            coverage: 1.0,
+            time: 0,
+            version: "0".into(),
+        },
+    };
+    let registry = specialists::Registry::open(&school.college.home, shape, &model.parent(), &[]);
+    registry.register(&manifest, &text).expect("registered");
+}
+
+/// Who cannot be had is stood in for by the generalist, streamed or not, and the
+/// headers say who answers.
+#[tokio::test]
+async fn the_generalist_stands_in() {
+    let first = school(|_| ());
+    // Domains without a shipped specialist, so that only these two have one.
+    register(&first, "tea", 30);
+    register(&first, "coffee", 4);
+    let ledger = first.college.snapshot().await.expect("a pool").ledger;
+    let kv = 1 << 20;
+    // Room for the small one and half of the large one.
+    let budget = ledger.backbone + ledger.workspace + kv + (7 << 20);
+    let small = school_at(first._home, |config| {
+        config.memory.kv = Some(config::Bytes(kv));
+        config.memory.budget = Some(config::Bytes(budget));
+    });
+    for (model, answers) in [("coffee", "coffee"), ("tea", "generalist")] {
+        for stream in [true, false] {
+            let body = json!({
+                "model": model, "stream": stream, "max_tokens": 2,
+                "messages": [{ "role": "user", "content": "hi" }],
+            });
+            let answer = post(&small, "/v1/chat/completions", &body.to_string()).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            assert_eq!(answer.header("x-collegium-specialist"), answers);
+            assert_eq!(answer.header("x-collegium-domain"), model);
+            assert!(
+                answer.body.contains(&format!(r#""specialist":"{answers}""#)),
+                "{}",
+                answer.body
+            );
+        }
+    }
+    let ledger = small.college.snapshot().await.expect("a pool").ledger;
+    assert!(ledger.peak <= budget);
 }
 
 /// Waits until nobody holds anything any more.

@@ -235,6 +235,8 @@ impl Meter {
             started: Instant::now(),
             specialist: "none".to_owned(),
             stage: Stage::Waiting,
+            prompt: 0,
+            completion: 0,
         }
     }
 
@@ -263,6 +265,9 @@ pub struct Request {
     started: Instant,
     specialist: String,
     stage: Stage,
+    /// Tokens, for an answer that is not finished: it cost them all the same.
+    prompt: usize,
+    completion: usize,
 }
 
 impl Request {
@@ -271,16 +276,18 @@ impl Request {
         id.clone_into(&mut self.specialist);
     }
 
-    /// The engine has it.
-    pub fn generating(&mut self) {
+    /// The engine has it, with so many tokens.
+    pub fn generating(&mut self, prompt: usize) {
+        self.prompt = prompt;
         if self.stage == Stage::Waiting {
             self.stage = Stage::Prefill;
             self.meter.write(|| gauge!(SEQUENCES).increment(1.0));
         }
     }
 
-    /// A text has come; the first one counts.
-    pub fn text(&mut self) {
+    /// A token has come; the first one is timed.
+    pub fn token(&mut self) {
+        self.completion += 1;
         if self.stage != Stage::Prefill {
             return;
         }
@@ -295,9 +302,8 @@ impl Request {
     /// The engine is done with it.
     pub fn finished(&mut self, prompt: usize, completion: usize, missing_mass: f32) {
         let specialist = self.specialist.clone();
+        (self.prompt, self.completion) = (prompt, completion);
         self.meter.write(|| {
-            counter!(TOKENS, "kind" => "prompt").increment(prompt as u64);
-            counter!(TOKENS, "kind" => "completion").increment(completion as u64);
             histogram!(MISSING_MASS, "specialist" => specialist).record(missing_mass);
         });
         self.end(Outcome::Ok);
@@ -316,7 +322,12 @@ impl Request {
             Outcome::Cancelled => "cancelled",
         };
         let (specialist, took) = (self.specialist.clone(), self.started.elapsed());
+        let (prompt, completion) = (self.prompt as u64, self.completion as u64);
         self.meter.write(|| {
+            if completion > 0 {
+                counter!(TOKENS, "kind" => "prompt").increment(prompt);
+                counter!(TOKENS, "kind" => "completion").increment(completion);
+            }
             if was != Stage::Generating {
                 gauge!(WAITING).decrement(1.0);
             }
@@ -356,8 +367,8 @@ mod tests {
         meter.autopilot_tokens("law", 900);
         let mut request = meter.request();
         request.specialist("law");
-        request.generating();
-        request.text();
+        request.generating(3);
+        request.token();
         request.finished(3, 4, 0.1);
     }
 
@@ -392,14 +403,17 @@ mod tests {
         check(&meter, "collegium_waiting 1");
         drop(waiting);
         let mut running = meter.request();
-        running.generating();
+        running.generating(5);
         check(&meter, "collegium_sequences 1");
-        running.text();
+        running.token();
         check(&meter, "collegium_waiting 0");
         drop(running);
         check(&meter, "collegium_sequences 0");
         check(&meter, "collegium_waiting 0");
         check(&meter, r#"collegium_requests_total{specialist="none",outcome="cancelled"} 2"#);
+        // What was read and said before the client left has cost as much as any.
+        check(&meter, r#"collegium_tokens_total{kind="prompt"} 8"#);
+        check(&meter, r#"collegium_tokens_total{kind="completion"} 5"#);
     }
 
     #[test]

@@ -223,6 +223,7 @@ impl College {
         let lease = lease.inspect_err(|_| trace.end(Outcome::Refused))?;
         trace.specialist(lease.specialist());
         request.mask = lease.mask();
+        let prompt = request.prompt.len();
         let generation = self.engine.generate(request).map_err(|error| {
             trace.end(Outcome::Failed);
             match error {
@@ -232,7 +233,7 @@ impl College {
                 error @ EngineError::Token { .. } => Refusal::field("prompt", error.to_string()),
             }
         })?;
-        trace.generating();
+        trace.generating(prompt);
         Ok(Answering {
             generation,
             lease,
@@ -279,7 +280,7 @@ impl Answering {
                 Some(Event::Text(text)) => {
                     // The first token is there, even if it completes no character.
                     self.place = None;
-                    self.trace.text();
+                    self.trace.token();
                     if let Some((_, answer)) = &mut self.text {
                         answer.push_str(&text);
                     }
