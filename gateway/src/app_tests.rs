@@ -104,12 +104,15 @@ async fn what_cannot_be_answered_is_refused_and_the_server_goes_on() {
         refused(&answer, 400, "context_length_exceeded", Some("messages"));
         assert!(answer.body.contains("maximum context length is 2048"), "{}", answer.body);
     }
+    let raw = json!({ "prompt": "why ".repeat(9000) }).to_string();
+    let answer = post(&school, "/v1/completions", &raw).await;
+    refused(&answer, 400, "context_length_exceeded", Some("prompt"));
     let huge = request("POST", chat).header("content-length", BODY_LIMIT + 1);
     let huge = huge.body(Body::from(vec![b' '; BODY_LIMIT + 1])).expect("a request");
     refused(&send(&school, huge).await, 413, "request_too_large", None);
     assert_eq!(get(&school, "/readyz").await.status, 200);
     let metrics = get(&school, "/metrics").await.body;
-    let all = r#"collegium_requests_total{specialist="none",outcome="refused"} 8"#;
+    let all = r#"collegium_requests_total{specialist="none",outcome="refused"} 9"#;
     assert!(metrics.contains(all), "{metrics}");
 }
 

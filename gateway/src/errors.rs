@@ -44,9 +44,9 @@ pub enum Refusal {
     /// clients search for when they decide to shorten a conversation.
     #[error(
         "This model's maximum context length is {context} tokens, and the prompt has {prompt}. \
-         Shorten the messages."
+         Shorten it."
     )]
-    TooLong { prompt: usize, context: usize },
+    TooLong { field: &'static str, prompt: usize, context: usize },
     /// The model's own chat template refuses these messages.
     #[error("the model's chat template cannot render these messages: {message}")]
     Template { message: String },
@@ -130,11 +130,11 @@ impl Refusal {
             Self::Model { .. } => {
                 (StatusCode::NOT_FOUND, REQUEST, "model_not_found", Some("model".into()), None)
             }
-            Self::TooLong { .. } => (
+            Self::TooLong { field, .. } => (
                 StatusCode::BAD_REQUEST,
                 REQUEST,
                 "context_length_exceeded",
-                Some("messages".into()),
+                Some((*field).into()),
                 None,
             ),
             Self::Template { .. } => {
@@ -297,7 +297,7 @@ mod tests {
             None,
         );
         check(
-            Refusal::TooLong { prompt: 9, context: 8 },
+            Refusal::TooLong { field: "messages", prompt: 9, context: 8 },
             400,
             "context_length_exceeded",
             Some("messages"),
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_message_says_what_to_do() {
-        let long = Refusal::TooLong { prompt: 3000, context: 2048 }.to_string();
+        let long = Refusal::TooLong { field: "prompt", prompt: 3000, context: 2048 }.to_string();
         assert!(long.contains("3000") && long.contains("2048"), "{long}");
         let unknown = Refusal::Model { model: "lae".into(), near: vec!["law".into()] }.to_string();
         assert_eq!(unknown, "the model `lae` does not exist; near it: law");

@@ -124,7 +124,8 @@ impl College {
         let prompt = self.prompt(&ask.input, &decided)?;
         let most = self.engine.context();
         if prompt.len() >= most {
-            return Err(Refusal::TooLong { prompt: prompt.len(), context: most });
+            let field = if matches!(ask.input, Input::Chat(_)) { "messages" } else { "prompt" };
+            return Err(Refusal::TooLong { field, prompt: prompt.len(), context: most });
         }
         let snapshot = self.snapshot().await?;
         let status = snapshot.specialists.iter().find(|s| s.id == decided.specialist);
@@ -227,7 +228,9 @@ impl College {
         let generation = self.engine.generate(request).map_err(|error| {
             trace.end(Outcome::Failed);
             match error {
-                EngineError::TooLong { prompt, most } => Refusal::TooLong { prompt, context: most },
+                EngineError::TooLong { prompt, most } => {
+                    Refusal::TooLong { field: "messages", prompt, context: most }
+                }
                 EngineError::Gone => Refusal::Stopping,
                 EngineError::Empty => Refusal::field("prompt", "at least one token is needed"),
                 error @ EngineError::Token { .. } => Refusal::field("prompt", error.to_string()),
