@@ -33,7 +33,8 @@ GOALS = {"ready_s": 1.0, "first_token_ms": 100.0, "anonymous_mib": 150.0, "routi
 def first_token_ms(base, question):
     """From the request to the first frame with text."""
     connection = http.client.HTTPConnection(base.removeprefix("http://"))
-    body = {"model": "auto", "stream": True, "max_tokens": 4, "messages": [{"role": "user", "content": question}]}
+    messages = [{"role": "user", "content": question}]
+    body = {"model": "auto", "stream": True, "max_tokens": 4, "temperature": 0, "messages": messages}
     begun = time.perf_counter()
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
     for line in connection.getresponse():
