@@ -4,7 +4,7 @@
 # OUT is the folder that run.sh filled: OUT/train/<domain>.jsonl is what masks are made from, OUT/held-out/<domain>.jsonl
 # what they are judged on.  NANO holds nano.gguf and README.md (default: the folder above this one); it receives
 # specialists/<domain>/, specialists.json and specialists.png, and the part of README.md between its markers.
-# COLLEGIUM names the binary (default: collegium from the path), TOKENS the tokens profiled of each domain, JUDGED the
+# COLLEGIUM names the binary (default: collegium from the path), PYTHON one with requirements.txt installed, TOKENS the tokens profiled of each domain, JUDGED the
 # held-out tokens of each domain in the table of all against all.  What is done is not done again while the parent and
 # the texts stay the same.  `other` is a label for evaluation and never a specialist.
 set -eu
@@ -17,6 +17,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=$(cd "$1" && pwd)
 nano=$(cd "${2:-$here/..}" && pwd)
 collegium=${COLLEGIUM:-collegium}
+python=${PYTHON:-python}
+# Before an hour of measuring, not after it.
+"$python" -c 'import matplotlib' || { echo "set PYTHON to one with $here/requirements.txt installed" >&2; exit 1; }
 home=$out/specialists
 mkdir -p "$home" "$nano/specialists"
 
@@ -36,4 +39,4 @@ cat "$out"/held-out/*.jsonl > "$home/held-out.jsonl"
 # shellcheck disable=SC2086
 "$collegium" --home "$home" surgery evaluate --parent "$nano/nano.gguf" $masks --corpus "$home/held-out.jsonl" \
     --random 3 --seed 1 --tokens "${JUDGED:-20000}" --out "$home/table"
-python "$here/table.py" --table "$home/table/evaluation.json" --nano "$nano"
+"$python" "$here/table.py" --table "$home/table/evaluation.json" --nano "$nano"
