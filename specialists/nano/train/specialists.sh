@@ -4,9 +4,9 @@
 # OUT is the folder that run.sh filled: OUT/train/<domain>.jsonl is what masks are made from, OUT/held-out/<domain>.jsonl
 # what they are judged on.  NANO holds nano.gguf and README.md (default: the folder above this one); it receives
 # specialists/<domain>/, specialists.json and specialists.png, and the part of README.md between its markers.
-# COLLEGIUM names the binary (default: collegium from the path), PYTHON one with requirements.txt installed, TOKENS the tokens profiled of each domain, JUDGED the
-# held-out tokens of each domain in the table of all against all.  What is done is not done again while the parent and
-# the texts stay the same.  `other` is a label for evaluation and never a specialist.
+# COLLEGIUM names the binary (default: collegium from the path), PYTHON one with requirements.txt installed (default:
+# python), TOKENS the tokens profiled of each domain, JUDGED the held-out tokens of each domain.  What is done is not
+# done again while the parent and the texts stay the same.  `other` is a label for evaluation and never a specialist.
 set -eu
 
 if [ $# -lt 1 ] || [ $# -gt 2 ] || [ ! -d "$1/train" ] || [ ! -d "$1/held-out" ]; then
@@ -28,7 +28,8 @@ for corpus in "$out"/train/*.jsonl; do
     domain=$(basename "$corpus" .jsonl)
     [ "$domain" != other ] || continue
     "$collegium" --home "$home" surgery create --parent "$nano/nano.gguf" --domain "$domain" \
-        --corpus "$corpus" --held-out "$out/held-out/$domain.jsonl" --tokens "${TOKENS:-200000}" --held-out-tokens "${JUDGED:-20000}"
+        --corpus "$corpus" --tokens "${TOKENS:-200000}" \
+        --held-out "$out/held-out/$domain.jsonl" --held-out-tokens "${JUDGED:-20000}"
     mkdir -p "$nano/specialists/$domain"
     cp "$home/registry/$domain/mask.json" "$home/registry/$domain/manifest.toml" "$nano/specialists/$domain/"
     masks="$masks --mask $nano/specialists/$domain/mask.json"
