@@ -200,3 +200,7 @@ impl Supervisor {
         list.map(|f| (f.unit, above_average(f.bucket) * f.value / header.temperature)).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;

@@ -40,7 +40,7 @@ pub(super) fn items(text: &str, domain: &str, most: usize) -> Vec<Item> {
     }
     passages.push(passage);
     let item = |text: String, kind| Item {
-        text,
+        text: text.trim().to_owned(),
         options: Vec::new(),
         domain: domain.to_owned(),
         kind,

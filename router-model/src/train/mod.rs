@@ -215,3 +215,6 @@ fn held_out(weights: &Weights, items: &[&Item]) -> Vec<(Vec<f32>, usize)> {
     }
     pairs
 }
+
+#[cfg(test)]
+mod tests;

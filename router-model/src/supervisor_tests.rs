@@ -1,0 +1,210 @@
+//! Decisions of the shipped weights, and of a domain they have never seen.
+
+use config::{Domain, Domains};
+
+use crate::{Query, Role, Rule, Supervisor, SupervisorError, Turn, Weights};
+
+/// The shipped domains and those given, as if an operator had added them.
+fn domains(added: Vec<Domain>) -> Domains {
+    let shipped = config::shipped().unwrap().domains;
+    let kept = shipped.iter().filter(|d| added.iter().all(|a| a.id != d.id)).cloned();
+    Domains::new(kept.chain(added.iter().cloned()).collect()).unwrap()
+}
+
+fn shipped(threshold: f32) -> Supervisor {
+    Supervisor::shipped(&domains(Vec::new()), threshold).unwrap()
+}
+
+/// A conversation of `role: text` lines.
+fn talk(lines: &[&str]) -> Query {
+    let turn = |line: &&str| {
+        let (role, text) = line.split_once(": ").unwrap();
+        let role = match role {
+            "system" => Role::System,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            _ => Role::Tool,
+        };
+        Turn { role, text: text.into() }
+    };
+    Query { turns: lines.iter().map(turn).collect() }
+}
+
+#[track_caller]
+fn check(sup: &Supervisor, query: &Query, want: &str) {
+    let got = sup.decide(query);
+    let shown = got.domain.as_deref().unwrap_or("none");
+    assert_eq!(
+        shown,
+        want,
+        "{:?} {:?}",
+        &got.alternatives[..got.alternatives.len().min(3)],
+        got.evidence
+    );
+}
+
+#[test]
+fn questions_of_users() {
+    let sup = shipped(0.5);
+    for (text, want) in [
+        ("How do I reverse a list in Python?", "computer-science"),
+        ("What is the derivative of x^2?", "math"),
+        ("Can my landlord evict me without notice?", "law"),
+        ("What are the symptoms of anemia?", "health"),
+        ("What caused the French Revolution?", "history"),
+        ("What causes inflation?", "economics"),
+    ] {
+        check(&sup, &Query::text(text), want);
+    }
+}
+
+#[test]
+fn abstains_where_nothing_is_said() {
+    let sup = shipped(0.0);
+    for text in ["", " \n", "hi", "Thanks!", "ok", "?!", "…"] {
+        let got = sup.decide(&Query::text(text));
+        assert!(got.abstained && got.domain.is_none() && got.rule == Rule::Abstained, "{text:?}");
+        assert!(got.alternatives.is_empty() && got.confidence == 0.0, "{text:?}");
+    }
+    // Nobody asked yet.
+    check(&sup, &talk(&["system: You are a lawyer.", "tool: def f(x): return x"]), "none");
+}
+
+/// `other` is a label and a guess, and never a choice.
+#[test]
+fn other_is_no_specialist() {
+    let got = shipped(0.0).decide(&Query::text("What is the capital of Australia?"));
+    assert_eq!(got.alternatives[0].domain, "other");
+    assert!(got.abstained && got.domain.is_none() && got.confidence > 0.0);
+}
+
+#[test]
+fn a_disabled_domain_is_not_chosen() {
+    let mut law = Domain::new("law");
+    law.enabled = false;
+    let sup = Supervisor::shipped(&domains(vec![law]), 0.0).unwrap();
+    check(&sup, &Query::text("Can my landlord evict me without notice?"), "none");
+}
+
+#[test]
+fn a_threshold_only_ever_abstains() {
+    let query = Query::text("Explain the difference between B2B and B2C.");
+    let (low, high) = (shipped(0.0).decide(&query), shipped(1.0).decide(&query));
+    assert_eq!(low.alternatives, high.alternatives);
+    assert!(!low.abstained && high.abstained && low.confidence == high.confidence);
+    for threshold in [-0.1, 1.1, f32::NAN] {
+        let made = Supervisor::shipped(&domains(Vec::new()), threshold);
+        assert!(matches!(made, Err(SupervisorError::Threshold { .. })));
+    }
+}
+
+#[test]
+fn a_conversation() {
+    let sup = shipped(0.3);
+    let code = "user: How do I reverse a list in Python?";
+    // A follow-up without words of its own stays.
+    check(&sup, &talk(&[code, "assistant: Use reversed().", "user: thanks"]), "computer-science");
+    check(&sup, &talk(&[code, "assistant: Use reversed().", "user: why?"]), "computer-science");
+    // A new topic moves.
+    let law = "user: Can my landlord evict me without notice?";
+    check(&sup, &talk(&[code, "assistant: Use reversed().", law]), "law");
+    check(&sup, &talk(&[law, code]), "computer-science");
+    // Who else speaks does not matter.
+    let noise = "system: You are a careful lawyer who knows contracts, torts and courts.";
+    let tool = "tool: The court held that the landlord was liable for breach of the lease.";
+    let (alone, among) = (sup.decide(&talk(&[code])), sup.decide(&talk(&[noise, code, tool])));
+    assert_eq!(alone.alternatives, among.alternatives);
+}
+
+fn gardening() -> Domain {
+    let mut domain = Domain::new("gardening");
+    domain.examples = [
+        "When should I prune my roses?",
+        "Why are the leaves of my tomato plants turning yellow?",
+        "How often do I have to water a lawn in summer?",
+        "Which vegetables can I sow in March?",
+        "How do I get rid of slugs in the garden?",
+        "What soil do hydrangeas need?",
+        "Can I plant garlic in spring?",
+        "How deep should tulip bulbs be planted?",
+        "What is eating my cabbage plants?",
+        "How do I make compost from kitchen scraps?",
+        "Which shrubs grow well in the shade?",
+        "When do I harvest potatoes from a raised bed?",
+        "How do I prune an apple tree in winter?",
+        "What fertilizer is best for tomatoes in pots?",
+        "Can lavender survive frost in the garden?",
+        "How far apart should I plant strawberry plants?",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    domain
+}
+
+#[test]
+fn an_added_domain_is_routed_at_once() {
+    let sup = Supervisor::shipped(&domains(vec![gardening()]), 0.5).unwrap();
+    // Not among the examples.
+    check(&sup, &Query::text("How do I prune my tomato plants?"), "gardening");
+    check(&sup, &Query::text("Which soil is best for roses in a garden?"), "gardening");
+    let got = sup.decide(&Query::text("Which soil is best for roses in a garden?"));
+    assert!(got.evidence.iter().any(|e| e.text.contains("soil") || e.text.contains("roses")));
+}
+
+/// Others keep their place, and their odds among themselves.
+#[test]
+fn an_added_domain_leaves_the_others_alone() {
+    let with = Supervisor::shipped(&domains(vec![gardening()]), 0.5).unwrap();
+    let without = shipped(0.5);
+    for text in ["Can my landlord evict me without notice?", "What is the derivative of x^2?"] {
+        let (with, without) = (with.decide(&Query::text(text)), without.decide(&Query::text(text)));
+        assert_eq!(with.domain, without.domain);
+        let sum: f32 = with.alternatives.iter().map(|a| a.probability).sum();
+        assert!((sum - 1.0).abs() < 1e-4, "{sum}");
+        let of = |d: &crate::Decision, id: &str| {
+            d.alternatives.iter().find(|a| a.domain == id).unwrap().probability
+        };
+        let ratio = |d: &crate::Decision| of(d, "law") / of(d, "math");
+        assert!((ratio(&with) / ratio(&without) - 1.0).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn a_domain_without_examples_is_an_error() {
+    let err = Supervisor::shipped(&domains(vec![Domain::new("tea")]), 0.5).unwrap_err();
+    assert!(err.to_string().starts_with("domain \"tea\" has 0 examples"), "{err}");
+}
+
+#[test]
+fn shipped_weights_fit() {
+    let weights = Weights::shipped().unwrap();
+    assert_eq!(weights.header().labels.len(), 14);
+    assert!(weights.write().len() <= 4_000_000);
+    assert_eq!(Weights::read(&weights.write()), Ok(weights));
+}
+
+/// An answer is JSON that a client can read back, in the names it was promised.
+#[test]
+fn a_decision_as_json() {
+    let got = shipped(0.5).decide(&Query::text("How do I reverse a list in Python?"));
+    let json = serde_json::to_value(&got).unwrap();
+    assert_eq!(json["rule"], "classifier");
+    assert_eq!(json["domain"], "computer-science");
+    assert_eq!(serde_json::from_value::<crate::Decision>(json).unwrap(), got);
+    let sorted = got.alternatives.is_sorted_by(|a, b| a.probability >= b.probability);
+    assert!(sorted && got.evidence[0].weight != 0.0);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    /// Whatever is sent, probabilities are probabilities, and twice the same.
+    #[test]
+    fn any_text_is_decided(text in "\\PC{0,400}") {
+        let sup = shipped(0.5);
+        let (mut a, mut b) = (sup.decide(&Query::text(&*text)), sup.decide(&Query::text(&*text)));
+        (a.micros, b.micros) = (0, 0);
+        proptest::prop_assert_eq!(&a, &b);
+        let sum: f32 = a.alternatives.iter().map(|x| x.probability).sum();
+        proptest::prop_assert!(a.alternatives.is_empty() || (sum - 1.0).abs() < 1e-3);
+    }
+}

@@ -1,0 +1,170 @@
+//! The whole way from files to weights, on a few made-up questions.
+
+use std::fs;
+use std::path::Path;
+
+use config::{Domain, Domains};
+
+use super::data::{self, Kind};
+use super::{Options, Report, Source, groups, train};
+use crate::TrainError;
+
+fn domains() -> Domains {
+    let mut code = Domain::new("code");
+    code.aliases = vec!["software".into()];
+    Domains::new(vec![code, Domain::new("law")]).unwrap()
+}
+
+/// Enough questions of two domains that some of each are held out.
+fn questions() -> String {
+    let mut lines = String::new();
+    for n in 0..120 {
+        let word: String =
+            (0..6).map(|i| char::from(b'a' + ((n * 7 + i * 11) % 26) as u8)).collect();
+        let (text, label) = match n % 2 {
+            0 => (format!("How does the function {word} compile in the program?"), "Software"),
+            _ => (format!("Can the court hear the claim of {word} against the tenant?"), "law"),
+        };
+        lines.push_str(&format!("{{\"question\": \"{text}\", \"category\": \"{label}\"}}\n"));
+    }
+    lines
+}
+
+fn options(path: &Path) -> Options {
+    Options {
+        data: vec![path.to_owned().into()],
+        epochs: 3,
+        buckets_log2: 12,
+        ..Options::default()
+    }
+}
+
+fn run(path: &Path, seed: u64) -> Report {
+    train(&Options { seed, ..options(path) }, &domains(), &mut |_, _, _| ()).unwrap()
+}
+
+#[test]
+fn learns_and_repeats_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.jsonl");
+    fs::write(&path, questions()).unwrap();
+    let (one, same, other) = (run(&path, 1), run(&path, 1), run(&path, 2));
+    assert!(one.test.accuracy > 0.9, "{:?}", one.test);
+    assert_eq!(one.weights.header().labels, ["code", "law"]);
+    // Same files and seed, same bytes.
+    assert_eq!(one.weights.write(), same.weights.write());
+    assert_ne!(one.weights.write(), other.weights.write());
+}
+
+/// Reads one file of the given name and text.
+#[track_caller]
+fn check(name: &str, text: &str, given: Option<&str>, want: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, text).unwrap();
+    let source = Source { path, domain: given.map(str::to_owned) };
+    let got = match data::read(&[source], &domains(), 10, &mut |_, _, _| ()) {
+        Ok(items) => {
+            let show = |i: &data::Item| format!("{:?} {} {}", i.kind, i.domain, i.whole());
+            items.iter().map(show).collect::<Vec<_>>().join("; ")
+        }
+        Err(err) => err.to_string().replace(&format!("{}/", folder.path().display()), ""),
+    };
+    assert_eq!(got, want);
+}
+
+#[test]
+fn lines_become_items() {
+    let asked = r#"{"question": "Why?", "options": ["a", "b"], "category": "SOFTWARE"}"#;
+    check("a.jsonl", asked, None, "Question code Why?\nA. a\nB. b");
+    // The line's own label wins over the file's.
+    check("a.jsonl", asked, Some("law"), "Question code Why?\nA. a\nB. b");
+    check("a.jsonl", r#"{"text": "Why?"}"#, Some("law"), "Said law Why?");
+    check(
+        "a.jsonl",
+        r#"{"topics": ["torts", "wills"], "domain": "law"}"#,
+        None,
+        "Topic law torts; Topic law wills",
+    );
+    let talk = r#"{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], "domain": "law"}"#;
+    check("a.jsonl", talk, None, "Said law u");
+    check(
+        "law__book.txt",
+        "A short book about wills.",
+        None,
+        "Passage law A short book about wills.",
+    );
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let line = r#"{"text": "Why?", "domain": "lwa"}"#;
+    let label = "names no domain (did you mean \"law\"?); add it as an alias or correct it";
+    check("a.jsonl", &format!("\n{line}"), None, &format!("a.jsonl:2: \"lwa\" {label}"));
+    check(
+        "a.jsonl",
+        "{",
+        None,
+        "a.jsonl:1: not JSON: EOF while parsing an object at line 1 column 1",
+    );
+    check(
+        "a.jsonl",
+        r#"{"text": "Why?"}"#,
+        None,
+        "a.jsonl: its lines do not say their domain; name it: DOMAIN=a.jsonl",
+    );
+    check(
+        "a.csv",
+        "a,b",
+        Some("law"),
+        "a.csv: no text to learn from; .jsonl, .json and .txt are read, each also as .xz",
+    );
+    let missing = Source::from(Path::new("/no/such.jsonl").to_owned());
+    let got = data::read(&[missing], &domains(), 10, &mut |_, _, _| ());
+    assert!(matches!(got, Err(TrainError::Read { .. })));
+}
+
+#[test]
+fn sources() {
+    #[track_caller]
+    fn check(text: &str, domain: Option<&str>, path: &str) {
+        let want = Source { path: path.into(), domain: domain.map(str::to_owned) };
+        assert_eq!(text.parse::<Source>(), Ok(want));
+    }
+    check("a.jsonl", None, "a.jsonl");
+    check("law=a.jsonl", Some("law"), "a.jsonl");
+    check("computer science=/d/a.jsonl", Some("computer science"), "/d/a.jsonl");
+    // A path with "=" in it is a path.
+    check("/d/a=b.jsonl", None, "/d/a=b.jsonl");
+    check("./a=b.jsonl", None, "./a=b.jsonl");
+}
+
+/// Near copies of one question, and answers to it, stand on one side.
+#[test]
+fn copies_do_not_leak() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.jsonl");
+    let mut text = String::new();
+    for n in 0..60 {
+        let name: String =
+            (0..5).map(|i| char::from(b'a' + ((n * 5 + i * 3 + n / 26) % 26) as u8)).collect();
+        for number in [3, 77, 4_512] {
+            let question = format!(
+                "A tenant called {name} pays {name} rent of {number} to {name} each month and year"
+            );
+            text.push_str(&format!("{{\"question\": \"{question}, for {number}?\", \"category\": \"law\", \"question_id\": {n}}}\n"));
+        }
+        let answer = "Since the rent is due each month, the tenant must pay it.";
+        text.push_str(&format!(
+            "{{\"answer_text\": \"{answer}\", \"category\": \"law\", \"question_id\": {n}}}\n"
+        ));
+    }
+    fs::write(&path, text).unwrap();
+    let items = data::read(&[path.into()], &domains(), 10, &mut |_, _, _| ()).unwrap();
+    let parts = groups::split(&items);
+    for (items, parts) in items.chunks(4).zip(parts.chunks(4)) {
+        assert_eq!(items[3].kind, Kind::Answer);
+        assert!(parts.iter().all(|part| *part == parts[0]), "{} {parts:?}", items[0].text);
+    }
+    assert!(parts.iter().any(|part| *part != parts[0]), "nothing is held out");
+}
