@@ -20,7 +20,8 @@ from server import free_port, post, serve
 @contextlib.contextmanager
 def collegium(binary, path, threads):
     os.environ["RAYON_NUM_THREADS"] = str(threads)
-    with serve(binary, "--parent", path) as (base, _, _):
+    # The server runs in a folder of its own.
+    with serve(os.path.abspath(binary), "--parent", os.path.abspath(path)) as (base, _, _):
         yield lambda prompt, tokens: ask(base, prompt, tokens, {"model": "generalist"})
 
 

@@ -4,7 +4,8 @@
 
 In: files that `models.py` made, tools that `peer.sh` built, and `target/release/speed` of this checkout.  Out: a
 Markdown table of medians with the least and the most, and every single run as a row of the CSV.  Both engines run
-process after process, ours first in one run and last in the next, so that a machine that slows down slows both.
+process after process, ours first in one run and last in the next, so that a machine that slows down slows both; a run
+during which other programs worked is made again.
 
 What the rows mean is in README.md beside this.  To add a measurement: a function that yields rows, and its line in
 `main`; who is asked over HTTP is in `clients.py`.
@@ -25,6 +26,8 @@ import clients
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Streams at once, specialists they are spread over, and tokens each of them generates.
 STREAMS, SPECIALISTS, TOKENS = 16, 8, 64
+# Processors that others may take during a run: the system itself is never still.
+QUIET = 0.1
 FIELDS = ["date", "processor", "threads", "model", "what", "who", "run", "per_s", "note"]
 
 
@@ -39,28 +42,35 @@ def processor():
         return next(line.split(":")[1].strip() for line in info if line.startswith("model name"))
 
 
-def quiet(wait_s=60):
-    """Waits for other work to end; a note for the rows if it does not."""
-    until = time.monotonic() + wait_s
-    while (running := others()) > 0.2:
-        if time.monotonic() > until:
-            print(f"warning: other programs take {running:.1f} processors; figures will be too low", file=sys.stderr)
-            return f"{running:.1f} processors were busy"
-        say(f"waiting for a quiet machine: {running:.1f} processors are busy")
-    return ""
+def busy():
+    """Seconds that processors have worked since the machine started, for whomever; and those for us."""
+    with open("/proc/stat") as stat:
+        times = [int(n) for n in stat.readline().split()[1:9]]
+    return (sum(times) - times[3] - times[4]) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
 
 
-def others(seconds=0.5):
-    """Processors at work for others while we sleep; the load average would take a minute to forget us."""
+def others(work):
+    """What `work` gives, and how many processors were at work for others meanwhile."""
+    all_before, ours_before, begun = *busy(), time.monotonic()
+    got = work()
+    all_after, ours_after = busy()
+    return got, (all_after - all_before - ours_after + ours_before) / (time.monotonic() - begun)
 
-    def busy():
-        with open("/proc/stat") as stat:
-            times = [int(n) for n in stat.readline().split()[1:9]]
-        return sum(times) - times[3] - times[4]
 
-    before = busy()
-    time.sleep(seconds)
-    return (busy() - before) / os.sysconf("SC_CLK_TCK") / seconds
+def undisturbed(a, what, work):
+    """What `work` gives when nobody else works, and a note if that could not be had."""
+    for _ in range(a.tries):
+        until = time.monotonic() + a.wait
+        while (taken := others(lambda: time.sleep(0.5))[1]) > QUIET and time.monotonic() < until:
+            say(f"{what}: waiting, {taken:.1f} processors are busy")
+        say(what)
+        got, taken = others(work)
+        if taken <= QUIET:
+            return got, ""
+    say("")
+    note = f"{taken:.1f} processors were busy with other work"
+    print(f"warning: {what}: {note}", file=sys.stderr)
+    return got, note
 
 
 def told(command):
@@ -86,12 +96,13 @@ class Rows:
     """Every figure, in the order it came; the CSV grows with each."""
 
     def __init__(self, a):
-        self.a, self.all, self.note = a, [], ""
+        self.a, self.all = a, []
         self.who = {"date": datetime.date.today().isoformat(), "processor": f"{os.cpu_count()} x {processor()}"}
 
-    def add(self, model, what, who, run, per_s):
-        row = {**self.who, "threads": self.a.threads, "model": model, "what": what, "who": who, "run": run}
-        row |= {"per_s": round(per_s, 3), "note": self.note}
+    def add(self, place, per_s, note):
+        """`place`: model, what was measured, who, and which run."""
+        row = {**self.who, "threads": self.a.threads, **dict(zip(["model", "what", "who", "run"], place))}
+        row |= {"per_s": round(per_s, 3), "note": note}
         self.all.append(row)
         if self.a.csv:
             new = not os.path.exists(self.a.csv)
@@ -125,22 +136,20 @@ def alone(a, rows, names, bandwidth):
         path, extra = os.path.join(a.models, name), {}
 
         def run_ours(run):
-            got = ours(a, path)
-            rows.add(name, "pp128", "ours", run, got["prompt_per_s"][0])
-            rows.add(name, "tg64", "ours", run, got["generate_per_s"][0])
-            rows.add(name, "load_s", "ours", run, got["load_s"])
-            rows.add(name, "first_token_s", "ours", run, got["first_token_s"])
+            got, note = undisturbed(a, f"{name}: run {run + 1} of {a.runs}, ours", lambda: ours(a, path))
+            rows.add((name, "pp128", "ours", run), got["prompt_per_s"][0], note)
+            rows.add((name, "tg64", "ours", run), got["generate_per_s"][0], note)
+            rows.add((name, "load_s", "ours", run), got["load_s"], note)
+            rows.add((name, "first_token_s", "ours", run), got["first_token_s"], note)
             extra.update(got)
 
         def run_theirs(run):
-            prompt, generate = theirs(a, path)
-            rows.add(name, "pp128", "llama.cpp", run, prompt)
-            rows.add(name, "tg64", "llama.cpp", run, generate)
+            got, note = undisturbed(a, f"{name}: run {run + 1} of {a.runs}, llama.cpp", lambda: theirs(a, path))
+            rows.add((name, "pp128", "llama.cpp", run), got[0], note)
+            rows.add((name, "tg64", "llama.cpp", run), got[1], note)
 
         for run in range(a.runs):
-            rows.note = quiet()
-            for who, turn in [("ours", run_ours), ("llama.cpp", run_theirs)][:: 1 if run % 2 == 0 else -1]:
-                say(f"{name}: run {run + 1} of {a.runs}, {who}")
+            for turn in [run_ours, run_theirs][:: 1 if run % 2 == 0 else -1]:
                 turn(run)
         say("")
         cells = []
@@ -169,10 +178,10 @@ def together(a, rows, names, bandwidth):
         path, last = os.path.join(a.models, name), {}
         for run in range(a.runs):
             for what, more in KINDS.items():
-                rows.note = quiet()
-                say(f"{name}: run {run + 1} of {a.runs}, {what}")
-                got = ours(a, path, "--streams", str(STREAMS), "--generate", str(TOKENS), *more)
-                rows.add(name, what, "ours", run, got["per_s"][0])
+                more = ["--streams", str(STREAMS), "--generate", str(TOKENS), *more]
+                title = f"{name}: run {run + 1} of {a.runs}, {what}"
+                got, note = undisturbed(a, title, lambda more=more: ours(a, path, *more))
+                rows.add((name, what, "ours", run), got["per_s"][0], note)
                 last[what] = got
         say("")
         for what, got in last.items():
@@ -193,12 +202,16 @@ def served(a, rows, names):
             "ours": lambda: clients.collegium(a.collegium, path, a.threads),
             "llama.cpp": lambda: clients.llama_server(a.peer, path, a.threads, STREAMS),
         }
+
+        def run_at(server):
+            with server() as ask:
+                return clients.tokens_per_s(ask, STREAMS, TOKENS)
+
         for run in range(a.runs):
-            rows.note = quiet()
             for who in list(servers)[:: 1 if run % 2 == 0 else -1]:
-                say(f"{name}: run {run + 1} of {a.runs}, {what} at {who}")
-                with servers[who]() as ask:
-                    rows.add(name, what, who, run, clients.tokens_per_s(ask, STREAMS, TOKENS))
+                title = f"{name}: run {run + 1} of {a.runs}, {what} at {who}"
+                per_s, note = undisturbed(a, title, lambda who=who: run_at(servers[who]))
+                rows.add((name, what, who, run), per_s, note)
         say("")
         here, there = rows.of(name, what, "ours"), rows.of(name, what, "llama.cpp")
         print(f"| {name} | {what} | {cell(here)} | {cell(there)} | {ratio(here, there)} |", flush=True)
@@ -209,23 +222,25 @@ def main():
     release = os.path.join(HERE, "..", "..", "target", "release")
     ap.add_argument("--models", required=True, help="the folder that models.py filled")
     ap.add_argument("--peer", required=True, help="the folder given to peer.sh")
-    ap.add_argument("--only", nargs="+", metavar="NAME", help="models whose file name contains one of these")
+    ap.add_argument("--only", nargs="+", metavar="NAME", help="models whose file name begins with one of these")
     ap.add_argument("--parts", nargs="+", default=["alone", "together", "served"],
                     choices=["alone", "together", "served"], help="which tables; all of them if not given")  # fmt: skip
     ap.add_argument("--runs", type=int, default=5)
     ap.add_argument("--threads", type=int, default=os.cpu_count())
+    ap.add_argument("--wait", type=float, default=60, help="seconds to wait for others to be still before a run")
+    ap.add_argument("--tries", type=int, default=3, help="of a run during which others work")
     ap.add_argument("--csv", help="gets a row for every run")
     ap.add_argument("--speed", default=os.path.join(release, "speed"), help="the program that measures the engine")
     ap.add_argument("--collegium", default=os.path.join(release, "collegium"), help="the server")
     a = ap.parse_args()
     names = sorted(n for n in os.listdir(a.models) if n.endswith(".gguf"))
-    names = [n for n in names if not a.only or any(part in n for part in a.only)]
+    names = [n for n in names if not a.only or any(n.startswith(part) for part in a.only)]
     routed = [n for n in names if "moe" in n]
     rows = Rows(a)
-    rows.note = quiet()
-    say("reading memory")
-    bandwidth = told([a.speed, "--bandwidth", "--threads", str(a.threads), "--json"])["bandwidth"]
-    rows.add("", "bandwidth", "ours", 0, bandwidth)
+    read = [a.speed, "--bandwidth", "--threads", str(a.threads), "--json"]
+    got, note = undisturbed(a, "reading memory", lambda: told(read))
+    bandwidth = got["bandwidth"]
+    rows.add(("", "bandwidth", "ours", 0), bandwidth, note)
     say("")
     print(f"{rows.who['processor']}, {a.threads} threads, {bandwidth / 1e9:.1f} GB/s read from memory\n")
     if "alone" in a.parts:
