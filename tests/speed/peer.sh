@@ -8,7 +8,7 @@
 set -eu
 
 version=0.3.36
-[ $# -eq 1 ] || { sed -n 's/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -eq 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
 mkdir -p "$1"
 cd "$1"
 

@@ -28,7 +28,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 STREAMS, SPECIALISTS, TOKENS = 16, 8, 64
 # Processors that others may take during a run: the system itself is never still.
 QUIET = 0.1
-FIELDS = ["date", "processor", "threads", "model", "what", "who", "run", "per_s", "note"]
+FIELDS = ["date", "processor", "threads", "model", "what", "who", "run", "value", "note"]
 
 
 def say(text):
@@ -99,10 +99,10 @@ class Rows:
         self.a, self.all = a, []
         self.who = {"date": datetime.date.today().isoformat(), "processor": f"{os.cpu_count()} x {processor()}"}
 
-    def add(self, place, per_s, note):
+    def add(self, place, value, note):
         """`place`: model, what was measured, who, and which run."""
         row = {**self.who, "threads": self.a.threads, **dict(zip(["model", "what", "who", "run"], place))}
-        row |= {"per_s": round(per_s, 3), "note": note}
+        row |= {"value": round(value, 3), "note": note}
         self.all.append(row)
         if self.a.csv:
             new = not os.path.exists(self.a.csv)
@@ -113,7 +113,14 @@ class Rows:
                 table.writerow(row)
 
     def of(self, model, what, who):
-        return [r["per_s"] for r in self.all if (r["model"], r["what"], r["who"]) == (model, what, who)]
+        return [r["value"] for r in self.all if (r["model"], r["what"], r["who"]) == (model, what, who)]
+
+
+def head(*names):
+    """Text to the left, numbers to the right."""
+    words = [name in ("model", "streams", "clients") for name in names]
+    print(f"| {' | '.join(names)} |")
+    print(f"|{'|'.join('---' if word else '---:' for word in words)}|")
 
 
 def cell(values):
@@ -130,8 +137,8 @@ def ratio(a, b):
 
 def alone(a, rows, names, bandwidth):
     """One context, file by file."""
-    print("| model | pp128 ours | llama.cpp | ratio | tg64 ours | llama.cpp | ratio | of bandwidth | load s | anon MiB |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    head("model", "pp128 ours", "llama.cpp", "ratio", "tg64 ours", "llama.cpp", "ratio", "of bandwidth", "load s",
+         "anon MiB")  # fmt: skip
     for name in names:
         path, extra = os.path.join(a.models, name), {}
 
@@ -172,8 +179,7 @@ KINDS = {
 
 def together(a, rows, names, bandwidth):
     """Many contexts at once; only models with experts can be asked for specialists."""
-    print("| model | streams | tokens/s | experts a layer and step | MB a step | of bandwidth |")
-    print("|---|---|---:|---:|---:|---:|")
+    head("model", "streams", "tokens/s", "experts a layer and step", "MB a step", "of bandwidth")
     for name in names:
         path, last = os.path.join(a.models, name), {}
         for run in range(a.runs):
@@ -194,8 +200,7 @@ def together(a, rows, names, bandwidth):
 def served(a, rows, names):
     """The same clients over HTTP, at both servers."""
     what = f"{STREAMS} clients"
-    print("| model | clients | tokens/s ours | llama-server | ratio |")
-    print("|---|---|---:|---:|---:|")
+    head("model", "clients", "tokens/s ours", "llama-server", "ratio")
     for name in names:
         path = os.path.join(a.models, name)
         servers = {
