@@ -3,9 +3,10 @@
 use super::source::Heads;
 use super::source::Source;
 use crate::graph::{Graph, Layer};
+use crate::kernels::Activation;
 use crate::kv::Kept;
 use crate::load::{Block, ModelError};
-use crate::parts::{Activation, Attention, Expert, Feed, Gates, Norm, add};
+use crate::parts::{Attention, Expert, Feed, Gates, Norm, add};
 use crate::rope::Pairs;
 use crate::step::Step;
 

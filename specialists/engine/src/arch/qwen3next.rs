@@ -7,11 +7,11 @@
 use super::source::Heads;
 use super::source::Source;
 use crate::graph::{Graph, Layer};
+use crate::kernels::Activation;
 use crate::kv::Kept;
 use crate::load::{self, ModelError};
 use crate::parts::{
-    Activation, Attention, DeltaNet, Expert, Gates, Mixed, Mixture, Norm, Pairing, Rates, Shared,
-    add,
+    Attention, DeltaNet, Expert, Gates, Mixed, Mixture, Norm, Pairing, Rates, Shared, add,
 };
 use crate::step::Step;
 

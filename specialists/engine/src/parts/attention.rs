@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::linear::Linear;
-use crate::kernels::{Activations, dot_f32};
+use crate::kernels::{Activations, dot_f32, sigmoid};
 use crate::kv::{PAGE, Pages};
 use crate::math;
 use crate::rope::Rotation;
@@ -70,7 +70,7 @@ impl Attention {
         }
         let mut out = self.attend(step, &q);
         if let Some(gate) = gate {
-            out.iter_mut().zip(&gate).for_each(|(o, g)| *o *= math::sigmoid(*g));
+            out.iter_mut().zip(&gate).for_each(|(o, g)| *o *= sigmoid(*g));
         }
         self.o.rows(&out)
     }
