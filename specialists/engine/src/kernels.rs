@@ -6,18 +6,21 @@
 //! one order (`tile` and `float` say which), and every set of instructions gives its bits.
 //!
 //! From the bottom up: `lanes` are registers, in the instructions of each processor; `blocks` and `supers` bring the
-//! formats into registers; `tile` and `float` multiply; `matrix` deals the work out to the threads of `workers`.
+//! formats into registers; `tile` and `float` multiply; `matrix` deals the work out to the threads of
+//! `workers`.  `pages` and `attend` are attention over keys and values in pages.
 //! Nothing here knows of layers, masks or sequences.
 //!
 //! To add a format: `blocks` or `supers` says how; it is tested once it is in `tests::FORMATS`.
 
 mod activations;
+mod attend;
 mod blocks;
 mod dequantise;
 mod float;
 mod functions;
 mod lanes;
 mod matrix;
+mod pages;
 mod supers;
 #[cfg(test)]
 mod tests;
@@ -25,7 +28,9 @@ mod tile;
 mod workers;
 
 pub use activations::Activations;
+pub use attend::{Attend, Query, attend};
 pub use float::dot_f32;
-pub use functions::{Activation, exp, gelu, sigmoid, silu};
-pub use matrix::{Gated, Job, Matrix, MatrixError, Product, compute, matmul, runs};
-pub use workers::{run as share, threads};
+pub use functions::{Activation, exp, sigmoid, silu};
+pub use matrix::{Gated, Job, Matrix, MatrixError, Product, compute, matmul};
+pub use pages::{PAGE, PageFormat, Precision};
+pub use workers::{Filled, run as share};

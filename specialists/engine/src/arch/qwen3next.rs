@@ -56,7 +56,7 @@ fn graph(source: &Source<'_>, pairing: Pairing) -> Result<Graph, ModelError> {
             kept.push(Kept::State { floats: delta.state_floats() });
             Mixer::Delta(Box::new(delta))
         } else {
-            kept.push(Kept::keys(h.kv_dim()));
+            kept.push(Kept::keys(h.kv_heads, h.head_dim));
             Mixer::Attention(Box::new(attention(source, &block, h)?))
         };
         layers.push(Box::new(Block {

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use super::blocks::BLOCK;
 use super::lanes::{self, Lanes, Work};
 use super::supers::SUPER;
-use super::workers;
+use super::workers::{self, Filled};
 
 /// What a weight format wants on the other side of its product.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,7 +135,9 @@ fn largest(x: &[f32]) -> f32 {
 #[inline(always)]
 fn quantise(x: &[f32], inverse: f32, out: &mut [i8]) {
     for (v, q) in x.iter().zip(out) {
-        *q = (v * inverse).round_ties_even().clamp(-127.0, 127.0) as i32 as i8;
+        // Adding it leaves the nearest integer in the lowest bits.
+        const INTEGERS: f32 = 12_582_912.0;
+        *q = (v * inverse + INTEGERS).to_bits() as i8;
     }
 }
 
@@ -144,57 +146,18 @@ fn rows_at_once(k: usize) -> usize {
     (8192 / k).max(1)
 }
 
-/// An array that threads fill at places of their own.
-struct Filled<T> {
-    to: *mut T,
-    len: usize,
-}
-
-// SAFETY: threads write ranges that do not overlap, see the uses.
-unsafe impl<T: Send> Sync for Filled<T> {}
-
-impl<T> Filled<T> {
-    fn new(all: &mut [T]) -> Filled<T> {
-        Filled { to: all.as_mut_ptr(), len: all.len() }
-    }
-
-    /// # Safety
-    ///
-    /// Nobody else has any of the range.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn range(&self, at: usize, len: usize) -> &mut [T] {
-        assert!(at + len <= self.len);
-        // SAFETY: within the array; and by the caller.
-        unsafe { std::slice::from_raw_parts_mut(self.to.add(at), len) }
-    }
-}
-
 impl Q8 {
     fn new(x: &[f32], rows: usize, k: usize) -> Q8 {
-        let blocks = k / BLOCK;
-        let n = rows * blocks;
+        let n = rows * (k / BLOCK);
         let mut made =
             Q8 { rows, quants: vec![0; n * BLOCK], scales: vec![0.0; n], sums: vec![0; n] };
-        let (quants, scales) = (Filled::new(&mut made.quants), Filled::new(&mut made.scales));
-        let sums = Filled::new(&mut made.sums);
-        each_row(x, rows, k, |row, x| {
-            for (b, x) in x.chunks_exact(BLOCK).enumerate() {
-                let at = b * rows + row;
-                let most = largest(x);
-                let inverse = if most == 0.0 { 0.0 } else { 127.0 / most };
-                // SAFETY: this block of this row is nobody else's.
-                let (quants, scale, sum) = unsafe {
-                    (
-                        quants.range(at * BLOCK, BLOCK),
-                        &mut scales.range(at, 1)[0],
-                        &mut sums.range(at, 1)[0],
-                    )
-                };
-                quantise(x, inverse, quants);
-                *sum = quants.iter().map(|q| i32::from(*q)).sum();
-                *scale = f16::from_f32(most / 127.0).to_f32();
-            }
-        });
+        let into = IntoQ8 {
+            rows,
+            quants: Filled::new(&mut made.quants),
+            scales: Filled::new(&mut made.scales),
+            sums: Filled::new(&mut made.sums),
+        };
+        each_row(x, rows, k, &into);
         made
     }
 }
@@ -204,55 +167,106 @@ impl Q8K {
         let n = rows * (k / SUPER);
         let mut made =
             Q8K { rows, quants: vec![0; n * SUPER], scales: vec![0.0; n], sums: vec![0; n * 16] };
-        let (quants, scales) = (Filled::new(&mut made.quants), Filled::new(&mut made.scales));
-        let sums = Filled::new(&mut made.sums);
-        each_row(x, rows, k, |row, x| {
-            for (b, x) in x.chunks_exact(SUPER).enumerate() {
-                let at = b * rows + row;
-                // SAFETY: this super-block of this row is nobody else's.
-                let (quants, scale, sums) = unsafe {
-                    (
-                        quants.range(at * SUPER, SUPER),
-                        &mut scales.range(at, 1)[0],
-                        sums.range(at * 16, 16),
-                    )
-                };
-                let most = largest(x);
-                // The number that is largest in size becomes -127, whatever its sign.
-                let sign = x.iter().find(|v| v.abs() == most).map_or(1.0, |v| v.signum());
-                let inverse = if most == 0.0 { 0.0 } else { -127.0 / (sign * most) };
-                quantise(x, inverse, quants);
-                *scale = if most == 0.0 { 0.0 } else { 1.0 / inverse };
-                for (sum, quants) in sums.iter_mut().zip(quants.chunks_exact(16)) {
-                    *sum = quants.iter().map(|q| i16::from(*q)).sum();
-                }
-            }
-        });
+        let into = IntoQ8K {
+            rows,
+            quants: Filled::new(&mut made.quants),
+            scales: Filled::new(&mut made.scales),
+            sums: Filled::new(&mut made.sums),
+        };
+        each_row(x, rows, k, &into);
         made
     }
 }
 
-/// Does something with each row in the widest registers, on several threads if it is worth it.
-fn each_row(x: &[f32], rows: usize, k: usize, each: impl Fn(usize, &[f32]) + Sync) {
-    struct Some<'a, F> {
+/// Where rows are rounded to.
+trait Into: Sync {
+    /// Implementations are `#[inline(always)]`.
+    fn row(&self, row: usize, x: &[f32]);
+}
+
+struct IntoQ8<'a> {
+    rows: usize,
+    quants: Filled<'a, i8>,
+    scales: Filled<'a, f32>,
+    sums: Filled<'a, i32>,
+}
+
+struct IntoQ8K<'a> {
+    rows: usize,
+    quants: Filled<'a, i8>,
+    scales: Filled<'a, f32>,
+    sums: Filled<'a, i16>,
+}
+
+impl Into for IntoQ8<'_> {
+    #[inline(always)]
+    fn row(&self, row: usize, x: &[f32]) {
+        for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+            let at = b * self.rows + row;
+            // SAFETY: this block of this row is nobody else's.
+            let (quants, scale, sum) = unsafe {
+                (
+                    self.quants.range(at * BLOCK, BLOCK),
+                    self.scales.range(at, 1),
+                    self.sums.range(at, 1),
+                )
+            };
+            let most = largest(x);
+            let inverse = if most == 0.0 { 0.0 } else { 127.0 / most };
+            quantise(x, inverse, quants);
+            sum[0] = quants.iter().map(|q| i32::from(*q)).sum();
+            scale[0] = f16::from_f32(most / 127.0).to_f32();
+        }
+    }
+}
+
+impl Into for IntoQ8K<'_> {
+    #[inline(always)]
+    fn row(&self, row: usize, x: &[f32]) {
+        for (b, x) in x.as_chunks::<SUPER>().0.iter().enumerate() {
+            let at = b * self.rows + row;
+            // SAFETY: this super-block of this row is nobody else's.
+            let (quants, scale, sums) = unsafe {
+                (
+                    self.quants.range(at * SUPER, SUPER),
+                    self.scales.range(at, 1),
+                    self.sums.range(at * 16, 16),
+                )
+            };
+            let most = largest(x);
+            // The number that is largest in size becomes -127, whatever its sign.
+            let sign = x.iter().find(|v| v.abs() == most).map_or(1.0, |v| v.signum());
+            let inverse = if most == 0.0 { 0.0 } else { -127.0 / (sign * most) };
+            quantise(x, inverse, quants);
+            scale[0] = if most == 0.0 { 0.0 } else { 1.0 / inverse };
+            for (sum, quants) in sums.iter_mut().zip(quants.as_chunks::<16>().0) {
+                *sum = quants.iter().map(|q| i16::from(*q)).sum();
+            }
+        }
+    }
+}
+
+/// Rounds each row in the widest registers, on several threads if it is worth it.
+fn each_row(x: &[f32], rows: usize, k: usize, into: &impl Into) {
+    struct Some<'a, T> {
         x: &'a [f32],
         rows: std::ops::Range<usize>,
         k: usize,
-        each: &'a F,
+        into: &'a T,
     }
-    impl<F: Fn(usize, &[f32])> Work for Some<'_, F> {
+    impl<T: Into> Work for Some<'_, T> {
         type Output = ();
 
         #[inline(always)]
         fn run<L: Lanes>(self, _: L) {
             for row in self.rows {
-                (self.each)(row, &self.x[row * self.k..(row + 1) * self.k]);
+                self.into.row(row, &self.x[row * self.k..(row + 1) * self.k]);
             }
         }
     }
     let at_once = rows_at_once(k);
     workers::run(rows.div_ceil(at_once), rows * k / 8, &|unit| {
         let rows = unit * at_once..((unit + 1) * at_once).min(rows);
-        lanes::run(Some { x, rows, k, each: &each });
+        lanes::run(Some { x, rows, k, into });
     });
 }

@@ -5,7 +5,7 @@
 //!
 //! To add a format: a type with [`Blocks`], its line in `matrix::with_format`, its reading in `dequantise`.
 
-use super::lanes::{Lanes, Rows};
+use super::lanes::{Lanes, Rows, eight};
 
 /// Weights in a block.
 pub(super) const BLOCK: usize = 32;
@@ -78,13 +78,11 @@ pub(super) unsafe fn nibbles<L: Lanes>(l: L, rows: &Rows, at: usize) -> [L::I; 8
 /// Adds bit i of each row's dword to weight i, as 16.
 #[inline(always)]
 fn fifth<L: Lanes>(l: L, weights: [L::I; 8], bits: L::I) -> [L::I; 8] {
-    let mut g = 0;
-    weights.map(|w| {
-        let four = l.and(l.shr(bits, 4 * g), l.splat(15));
-        g += 1;
+    eight(|g| {
+        let four = l.and(l.shr(bits, 4 * g as u32), l.splat(15));
         // Bit i of four goes to the lowest bit of byte i.
         let spread = l.and(l.mul(four, l.splat(0x0020_4081)), l.splat(0x0101_0101));
-        l.or(w, l.shl(spread, 4))
+        l.or(weights[g], l.shl(spread, 4))
     })
 }
 
@@ -179,7 +177,7 @@ impl Blocks for Mxfp4 {
             }
             (nibbles(l, rows, at + 1), l.load_f(scales.as_ptr()))
         };
-        let weights = places.map(|p| l.lookup(&table, p));
+        let weights = eight(|g| l.lookup(&table, places[g]));
         Block { weights, scale: scales, least: l.splat_f(0.0) }
     }
 }

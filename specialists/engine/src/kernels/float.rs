@@ -96,7 +96,8 @@ pub(super) unsafe fn dots<L: Lanes, T: Float, const R: usize>(
             }
         }
     }
-    std::array::from_fn(|r| {
+    let mut out = [0f32; R];
+    for r in 0..R {
         let mut sums = [0f32; SUMS];
         for part in 0..SUMS / L::N {
             // SAFETY: `sums` has room for all parts.
@@ -107,8 +108,9 @@ pub(super) unsafe fn dots<L: Lanes, T: Float, const R: usize>(
             let (w, y) = unsafe { (rows[r].add(at).read_unaligned().one(), x.add(at).read()) };
             *sum = w.mul_add(y, *sum);
         }
-        whole(sums)
-    })
+        out[r] = whole(sums);
+    }
+    out
 }
 
 /// Sum of `a[i] * b[i]`; equal lengths.

@@ -59,41 +59,21 @@ pub(crate) trait Lanes: Copy {
     /// `acc` plus the products of the two signed halves of each lane.
     fn pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
     fn float(self, a: Self::I) -> Self::F;
-    /// To the nearest integer, ties to even; below 2^31 in size.
-    fn round(self, a: Self::F) -> Self::I;
-    /// The same bits.
-    fn bits(self, a: Self::F) -> Self::I;
-    fn from_bits(self, a: Self::I) -> Self::F;
     /// The low half of each lane as F16.
     fn half(self, a: Self::I) -> Self::F;
 
     fn splat_f(self, v: f32) -> Self::F;
-    fn add_f(self, a: Self::F, b: Self::F) -> Self::F;
-    fn sub_f(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul_f(self, a: Self::F, b: Self::F) -> Self::F;
-    fn div_f(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// The larger; `b` if either is not a number.
-    fn max_f(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The smaller; `b` if either is not a number.
-    fn min_f(self, a: Self::F, b: Self::F) -> Self::F;
 
     /// # Safety
     ///
     /// `N` numbers lie at `p`.
-    unsafe fn load(self, p: *const i32) -> Self::I;
-    /// # Safety
-    ///
-    /// As `load`, to write.
-    unsafe fn store(self, p: *mut i32, v: Self::I);
-    /// # Safety
-    ///
-    /// As `load`.
     unsafe fn load_f(self, p: *const f32) -> Self::F;
     /// # Safety
     ///
-    /// As `load`, to write.
+    /// As `load_f`, to write.
     unsafe fn store_f(self, p: *mut f32, v: Self::F);
     /// `N` numbers in F16.
     ///
@@ -107,6 +87,12 @@ pub(crate) trait Lanes: Copy {
     ///
     /// They lie at `p`.
     unsafe fn load_brain(self, p: *const u16) -> Self::F;
+    /// `N` signed bytes.
+    ///
+    /// # Safety
+    ///
+    /// They lie at `p`.
+    unsafe fn load_bytes(self, p: *const i8) -> Self::I;
     /// Sixteen bytes of each row: the first four in the first register, lane by lane, and so on.
     ///
     /// # Safety
@@ -127,6 +113,20 @@ pub(crate) trait Lanes: Copy {
     unsafe fn halves(self, rows: &Rows, at: usize) -> Self::F;
     /// Brings what lies there near, some time.
     fn prefetch(self, p: *const u8);
+}
+
+/// `f` of 0 to 7.  Where registers are concerned this stands for `std::array::from_fn`, whose steps are not compiled with
+/// the set's instructions.
+#[inline(always)]
+pub(crate) fn eight<T>(f: impl Fn(usize) -> T) -> [T; 8] {
+    [f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)]
+}
+
+/// `f` of 0 to 15.
+#[inline(always)]
+pub(crate) fn sixteen<T>(f: impl Fn(usize) -> T) -> [T; 16] {
+    let ([a, b, c, d, e, g, h, i], [j, k, l, m, n, o, p, q]) = (eight(&f), eight(|i| f(i + 8)));
+    [a, b, c, d, e, g, h, i, j, k, l, m, n, o, p, q]
 }
 
 /// Something to be done in registers.

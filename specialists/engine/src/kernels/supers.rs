@@ -4,7 +4,7 @@
 //!
 //! To add a format: a type with [`Supers`], its line in `matrix::with_format`, its reading in `dequantise`.
 
-use super::lanes::{Lanes, Rows};
+use super::lanes::{Lanes, Rows, eight, sixteen};
 
 /// Weights in a super-block.
 pub(super) const SUPER: usize = 256;
@@ -71,13 +71,13 @@ unsafe fn bytes<L: Lanes>(l: L, rows: &Rows, at: usize) -> [L::I; 8] {
 /// The bits of `mask` in each byte, `by` bits down.
 #[inline(always)]
 fn field<L: Lanes>(l: L, v: [L::I; 8], by: u32, mask: i32) -> [L::I; 8] {
-    v.map(|v| l.and(l.shr(v, by), l.splat(mask)))
+    eight(|g| l.and(l.shr(v[g], by), l.splat(mask)))
 }
 
 /// The low bits of `high` as the next bits above four (or `by`) of `low`.
 #[inline(always)]
 fn above<L: Lanes>(l: L, low: [L::I; 8], high: [L::I; 8], by: u32) -> [L::I; 8] {
-    std::array::from_fn(|g| l.or(low[g], l.shl(high[g], by)))
+    eight(|g| l.or(low[g], l.shl(high[g], by)))
 }
 
 /// The head of Q4_K and Q5_K: two F16, then eight scales and eight leasts of six bits in twelve bytes.
@@ -171,8 +171,7 @@ impl Supers for Q6K {
         // SAFETY: see above.
         let (all, scale) = unsafe { (l.quads(rows, at + 192), l.halves(rows, at + 208)) };
         let sign = l.splat(0x80);
-        let scales =
-            std::array::from_fn(|j| l.sub(l.xor(byte(l, all[j / 4], j as u32 % 4), sign), sign));
+        let scales = sixteen(|j| l.sub(l.xor(byte(l, all[j / 4], j as u32 % 4), sign), sign));
         Head { scale, least: l.splat_f(0.0), scales, leasts: [l.splat(0); 8] }
     }
 
@@ -211,10 +210,8 @@ impl Supers for Q2K {
         Head {
             scale: l.half(both),
             least: l.half(l.shr(both, 16)),
-            scales: std::array::from_fn(|j| nibble(j, 0)),
-            leasts: std::array::from_fn(|p| {
-                l.or(nibble(2 * p, 4), l.shl(nibble(2 * p + 1, 4), 16))
-            }),
+            scales: sixteen(|j| nibble(j, 0)),
+            leasts: eight(|p| l.or(nibble(2 * p, 4), l.shl(nibble(2 * p + 1, 4), 16))),
         }
     }
 
@@ -259,7 +256,7 @@ impl Supers for Q3K {
             l.or(l.and(l.shr(b, 4), four), top(6)),
         ];
         let less = l.splat(32);
-        let scales = std::array::from_fn(|j| l.sub(byte(l, all[j / 4], j as u32 % 4), less));
+        let scales = sixteen(|j| l.sub(byte(l, all[j / 4], j as u32 % 4), less));
         Head { scale, least: l.splat_f(0.0), scales, leasts: [l.splat(0); 8] }
     }
 

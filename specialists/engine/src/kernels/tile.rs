@@ -13,7 +13,7 @@
 
 use super::activations::{Q8, Q8K};
 use super::blocks::{BLOCK, Blocks};
-use super::lanes::{Lanes, Rows};
+use super::lanes::{Lanes, Rows, eight};
 use super::supers::{PART, SUPER, Supers};
 
 /// Tiles at once: their rows share what is read of the activations.
@@ -23,6 +23,53 @@ pub(super) const PICKS: usize = 64;
 
 /// Sums, [picks][TILES][lanes].
 pub(super) type Sums = [f32; PICKS * TILES * super::lanes::MOST];
+
+/// Bytes of each row that are asked for before they are used: what memory delivers while one access takes.
+const AHEAD: usize = 256;
+/// Bytes that come at once.
+const LINE: usize = 64;
+
+/// Asks for the lines of rows that are read side by side, which is more streams than processors follow by themselves.
+struct Ahead {
+    row_bytes: usize,
+    /// Where in each row the next line to ask for begins; beyond the end it is in the rows of the next tiles.
+    line: usize,
+}
+
+impl Ahead {
+    /// The rows have been read up to `at`.
+    #[inline(always)]
+    fn reach<L: Lanes>(&mut self, l: L, rows: &[Rows; TILES], at: usize) {
+        while self.line < at + AHEAD {
+            let next = match self.line < self.row_bytes {
+                true => self.line,
+                false => self.line + (TILES * L::N - 1) * self.row_bytes,
+            };
+            for rows in rows {
+                for row in &rows[..L::N] {
+                    l.prefetch(row.wrapping_add(next));
+                }
+            }
+            self.line += LINE;
+        }
+    }
+}
+
+/// An expression for each tile, written out so that it is compiled with the set's instructions.
+macro_rules! both {
+    (|$t:ident| $of:expr) => {
+        [
+            {
+                let $t = 0;
+                $of
+            },
+            {
+                let $t = 1;
+                $of
+            },
+        ]
+    };
+}
 
 /// Products of blocks of 32.
 ///
@@ -40,14 +87,17 @@ pub(super) unsafe fn blocks<L: Lanes, F: Blocks>(
     sums: &mut Sums,
 ) {
     sums[..picks.len() * TILES * L::N].fill(0.0);
+    let mut ahead = Ahead { row_bytes: blocks * F::BYTES, line: 0 };
     for b in 0..blocks {
+        ahead.reach(l, rows, b * F::BYTES);
         // SAFETY: by the caller.
-        let w = [0, 1].map(|t| unsafe { F::block(l, &rows[t], b * F::BYTES) });
+        let mut w = unsafe { both!(|t| F::block(l, &rows[t], b * F::BYTES)) };
+        if F::SIGNED {
+            for w in &mut w {
+                w.weights = eight(|g| l.signed(w.weights[g]));
+            }
+        }
         let offset = if F::SIGNED { L::SIGNED_OFFSET } else { F::OFFSET };
-        let weights = w.each_ref().map(|w| match F::SIGNED {
-            true => w.weights.map(|w| l.signed(w)),
-            false => w.weights,
-        });
         for (r, &pick) in picks.iter().enumerate() {
             let at = b * x.rows + pick as usize;
             // SAFETY: `at` is a block of `x`.
@@ -64,8 +114,8 @@ pub(super) unsafe fn blocks<L: Lanes, F: Blocks>(
                 let y = l.splat(unsafe { quants.add(g).read_unaligned() });
                 for t in 0..TILES {
                     dots[t] = match F::SIGNED {
-                        true => l.dot_signed(dots[t], weights[t][g], y),
-                        false => l.dot(dots[t], weights[t][g], y),
+                        true => l.dot_signed(dots[t], w[t].weights[g], y),
+                        false => l.dot(dots[t], w[t].weights[g], y),
                     };
                 }
             }
@@ -102,14 +152,16 @@ pub(super) unsafe fn supers<L: Lanes, F: Supers>(
 ) {
     sums[..picks.len() * TILES * L::N].fill(0.0);
     let mut wholes = [[l.splat(0); TILES]; PICKS];
+    let mut ahead = Ahead { row_bytes: supers * F::BYTES, line: 0 };
     for b in 0..supers {
         let at = b * F::BYTES;
         // SAFETY: by the caller.
-        let heads = [0, 1].map(|t| unsafe { F::head(l, &rows[t], at) });
+        let heads = unsafe { both!(|t| F::head(l, &rows[t], at)) };
         wholes[..picks.len()].fill([l.splat(0); TILES]);
         for pair in 0..4 {
+            ahead.reach(l, rows, at + pair * F::BYTES / 4);
             // SAFETY: by the caller.
-            let both = [0, 1].map(|t| unsafe { F::pair(l, &rows[t], at, pair) });
+            let both = unsafe { both!(|t| F::pair(l, &rows[t], at, pair)) };
             for (half, part) in F::parts(pair).into_iter().enumerate() {
                 let weights = [both[0][half], both[1][half]];
                 for (whole, &pick) in wholes.iter_mut().zip(picks) {
@@ -129,7 +181,7 @@ pub(super) unsafe fn supers<L: Lanes, F: Supers>(
                         )
                     };
                     if F::HALVES {
-                        let mut dots = [0, 1].map(|i| [l.splat(-F::OFFSET * sum(i)); TILES]);
+                        let mut dots = both!(|i| [l.splat(-F::OFFSET * sum(i)); TILES]);
                         for g in 0..8 {
                             let y = y(g);
                             for t in 0..TILES {

@@ -8,13 +8,17 @@
 //! then sleep.  One caller at a time has them; another does its work alone.
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, LazyLock, Mutex, TryLockError};
 use std::thread::{self, Thread};
 
 /// Turns of looking before a thread sleeps: some tens of microseconds.
-const PATIENCE: usize = 4096;
+const PATIENCE: usize = 400;
+/// Looks in a turn, after which the thread pauses.  Without looks between them pauses are what tells a hypervisor that a
+/// core has nothing to do, and it gives it away for longer than a product takes.
+const LOOKS: usize = 100;
 /// Operations below which one thread is faster than waking others.
 const WORTH_IT: usize = 1 << 16;
 
@@ -152,8 +156,10 @@ impl Drop for Open<'_> {
             return;
         }
         for _ in 0..PATIENCE {
-            if within(shared.gate.load(Ordering::Acquire)) == 0 {
-                return;
+            for _ in 0..LOOKS {
+                if within(shared.gate.load(Ordering::Acquire)) == 0 {
+                    return;
+                }
             }
             std::hint::spin_loop();
         }
@@ -196,9 +202,11 @@ impl Shared {
                 }
                 continue;
             }
-            if turns < PATIENCE {
+            if turns < PATIENCE * LOOKS {
                 turns += 1;
-                std::hint::spin_loop();
+                if turns.is_multiple_of(LOOKS) {
+                    std::hint::spin_loop();
+                }
                 continue;
             }
             let sleeper = &self.sleepers[index];
@@ -230,6 +238,33 @@ impl Shared {
         if left & (OPEN | (OPEN - 1)) == 0 && self.waiting.load(Ordering::SeqCst) {
             caller.unpark();
         }
+    }
+}
+
+/// An array that threads fill at places of their own.
+pub struct Filled<'a, T> {
+    to: *mut T,
+    len: usize,
+    all: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: threads have ranges that do not overlap, by the contract of `range`.
+unsafe impl<T: Send> Sync for Filled<'_, T> {}
+
+impl<'a, T> Filled<'a, T> {
+    pub fn new(all: &'a mut [T]) -> Filled<'a, T> {
+        Filled { to: all.as_mut_ptr(), len: all.len(), all: PhantomData }
+    }
+
+    /// # Safety
+    ///
+    /// Nobody else has any of the range.
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    pub unsafe fn range(&self, at: usize, len: usize) -> &mut [T] {
+        assert!(at + len <= self.len);
+        // SAFETY: within the array; and by the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.to.add(at), len) }
     }
 }
 

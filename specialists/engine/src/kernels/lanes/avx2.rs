@@ -113,18 +113,6 @@ impl Lanes for Avx2 {
         unsafe { _mm256_cvtepi32_ps(a) }
     }
     #[inline(always)]
-    fn round(self, a: __m256) -> __m256i {
-        unsafe { _mm256_cvtps_epi32(a) }
-    }
-    #[inline(always)]
-    fn bits(self, a: __m256) -> __m256i {
-        unsafe { _mm256_castps_si256(a) }
-    }
-    #[inline(always)]
-    fn from_bits(self, a: __m256i) -> __m256 {
-        unsafe { _mm256_castsi256_ps(a) }
-    }
-    #[inline(always)]
     fn half(self, a: __m256i) -> __m256 {
         unsafe {
             let low = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));
@@ -139,42 +127,14 @@ impl Lanes for Avx2 {
         unsafe { _mm256_set1_ps(v) }
     }
     #[inline(always)]
-    fn add_f(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_add_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sub_f(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_sub_ps(a, b) }
-    }
-    #[inline(always)]
     fn mul_f(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn div_f(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_div_ps(a, b) }
     }
     #[inline(always)]
     fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
-    #[inline(always)]
-    fn max_f(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn min_f(self, a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_min_ps(a, b) }
-    }
 
-    #[inline(always)]
-    unsafe fn load(self, p: *const i32) -> __m256i {
-        unsafe { _mm256_loadu_si256(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut i32, v: __m256i) {
-        unsafe { _mm256_storeu_si256(p.cast(), v) }
-    }
     #[inline(always)]
     unsafe fn load_f(self, p: *const f32) -> __m256 {
         unsafe { _mm256_loadu_ps(p) }
@@ -193,6 +153,10 @@ impl Lanes for Avx2 {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
         }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const i8) -> __m256i {
+        unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())) }
     }
     #[inline(always)]
     unsafe fn quads(self, rows: &Rows, at: usize) -> [__m256i; 4] {

@@ -100,18 +100,6 @@ impl Lanes for Avx512 {
         unsafe { _mm512_cvtepi32_ps(a) }
     }
     #[inline(always)]
-    fn round(self, a: __m512) -> __m512i {
-        unsafe { _mm512_cvtps_epi32(a) }
-    }
-    #[inline(always)]
-    fn bits(self, a: __m512) -> __m512i {
-        unsafe { _mm512_castps_si512(a) }
-    }
-    #[inline(always)]
-    fn from_bits(self, a: __m512i) -> __m512 {
-        unsafe { _mm512_castsi512_ps(a) }
-    }
-    #[inline(always)]
     fn half(self, a: __m512i) -> __m512 {
         unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
     }
@@ -121,42 +109,14 @@ impl Lanes for Avx512 {
         unsafe { _mm512_set1_ps(v) }
     }
     #[inline(always)]
-    fn add_f(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sub_f(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
     fn mul_f(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn div_f(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
-    #[inline(always)]
-    fn max_f(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn min_f(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_min_ps(a, b) }
-    }
 
-    #[inline(always)]
-    unsafe fn load(self, p: *const i32) -> __m512i {
-        unsafe { _mm512_loadu_si512(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut i32, v: __m512i) {
-        unsafe { _mm512_storeu_si512(p.cast(), v) }
-    }
     #[inline(always)]
     unsafe fn load_f(self, p: *const f32) -> __m512 {
         unsafe { _mm512_loadu_ps(p) }
@@ -175,6 +135,10 @@ impl Lanes for Avx512 {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
         }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const i8) -> __m512i {
+        unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())) }
     }
     #[inline(always)]
     unsafe fn quads(self, rows: &Rows, at: usize) -> [__m512i; 4] {

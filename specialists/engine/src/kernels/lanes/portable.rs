@@ -89,15 +89,6 @@ impl<const N: usize> Lanes for Plain<N> {
     fn float(self, a: Self::I) -> Self::F {
         a.map(|a| a as f32)
     }
-    fn round(self, a: Self::F) -> Self::I {
-        a.map(|a| a.round_ties_even() as i32)
-    }
-    fn bits(self, a: Self::F) -> Self::I {
-        a.map(|a| a.to_bits() as i32)
-    }
-    fn from_bits(self, a: Self::I) -> Self::F {
-        a.map(|a| f32::from_bits(a as u32))
-    }
     fn half(self, a: Self::I) -> Self::F {
         a.map(|a| f16::from_bits(a as u16).to_f32())
     }
@@ -105,36 +96,13 @@ impl<const N: usize> Lanes for Plain<N> {
     fn splat_f(self, v: f32) -> Self::F {
         [v; N]
     }
-    fn add_f(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| a + b)
-    }
-    fn sub_f(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| a - b)
-    }
     fn mul_f(self, a: Self::F, b: Self::F) -> Self::F {
         each(a, b, |a, b| a * b)
-    }
-    fn div_f(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| a / b)
     }
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
-    fn max_f(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| if a > b { a } else { b })
-    }
-    fn min_f(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| if a < b { a } else { b })
-    }
 
-    unsafe fn load(self, p: *const i32) -> Self::I {
-        // SAFETY: by the caller.
-        unsafe { p.cast::<[i32; N]>().read_unaligned() }
-    }
-    unsafe fn store(self, p: *mut i32, v: Self::I) {
-        // SAFETY: by the caller.
-        unsafe { p.cast::<[i32; N]>().write_unaligned(v) }
-    }
     unsafe fn load_f(self, p: *const f32) -> Self::F {
         // SAFETY: by the caller.
         unsafe { p.cast::<[f32; N]>().read_unaligned() }
@@ -152,6 +120,10 @@ impl<const N: usize> Lanes for Plain<N> {
         // SAFETY: by the caller.
         let all = unsafe { p.cast::<[u16; N]>().read_unaligned() };
         all.map(|bits| bf16::from_bits(bits).to_f32())
+    }
+    unsafe fn load_bytes(self, p: *const i8) -> Self::I {
+        // SAFETY: by the caller.
+        unsafe { p.cast::<[i8; N]>().read_unaligned() }.map(i32::from)
     }
     unsafe fn quads(self, rows: &Rows, at: usize) -> [Self::I; 4] {
         // SAFETY: by the caller.
