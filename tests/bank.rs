@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::gguf::Gguf;
-use engine::kv::KvStore;
+use engine::kv::{KvStore, Precision};
 use engine::{
     Arena, Bank, ExpertMask, HostMemory, Missing, Model, Segment, Session, Want, forward, memory,
 };
@@ -47,7 +47,8 @@ type Row<'a> = (Option<&'a ExpertMask>, Missing);
 /// Logits of all tokens of each row's text, all rows in one batch: five tokens of prompt, then one at a time.
 fn together(model: &Model, bank: &Bank, rows: &[Row<'_>]) -> Vec<Vec<f32>> {
     const TOKENS: usize = 12;
-    let store = KvStore::new(model.layout(), model.layout().bytes_for(4096)).unwrap();
+    let layout = model.layout(Precision::F32);
+    let store = KvStore::new(&layout, layout.bytes_for(4096)).unwrap();
     let mut random = fastrand::Rng::with_seed(3);
     let mut text = || (0..TOKENS).map(|_| random.u32(3..8000)).collect::<Vec<_>>();
     let texts: Vec<Vec<u32>> = rows.iter().map(|_| text()).collect();

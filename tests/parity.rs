@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use engine::arch;
 use engine::gguf::{Array, Gguf, Value};
-use engine::kv::KvStore;
+use engine::kv::{KvStore, Precision};
 use engine::{
     Bank, ExpertMask, MASK_FORMAT, MaskFile, Missing, Model, Segment, Session, Want, forward, hash,
 };
@@ -61,9 +61,9 @@ impl Ours {
 
     /// All prompts at once: a part of each in one batch, the rest in another.
     fn ragged(&self, prompts: &[Vec<u32>], mask: Option<&ExpertMask>) -> Vec<Vec<f32>> {
-        let layout = self.model.layout();
+        let layout = self.model.layout(Precision::F32);
         let bytes = prompts.iter().map(|p| layout.bytes_at_once(p.len())).sum();
-        let store = KvStore::new(layout, bytes).unwrap();
+        let store = KvStore::new(&layout, bytes).unwrap();
         let mut pages: Vec<_> = prompts.iter().map(|p| store.reserve(p.len()).unwrap()).collect();
         let mut all = vec![Vec::new(); prompts.len()];
         let first = |prompt: &[u32]| prompt.len().div_ceil(3);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::gguf::Gguf;
+use engine::kv::Precision;
 use engine::{Bank, Engine, EngineOptions, Event, Generation, Model, Request, SamplingParams};
 use tests::tiny::{self, VOCAB};
 
@@ -15,7 +16,7 @@ const PROMPT: usize = 75;
 
 /// An engine whose store holds `sequences` prompts with their answers.
 fn engine(model: &Arc<Model>, sequences: f64) -> Engine {
-    let kv_bytes = model.layout().bytes_for(PROMPT + ANSWER) as f64 * sequences;
+    let kv_bytes = model.layout(Precision::F32).bytes_for(PROMPT + ANSWER) as f64 * sequences;
     let options = EngineOptions { kv_bytes: kv_bytes as u64, max_rows: 8, prefill_chunk: 16 };
     Engine::start(model.clone(), Bank::new(model.clone()), options).unwrap()
 }

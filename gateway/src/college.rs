@@ -75,7 +75,7 @@ impl College {
             backbone: bank.backbone_bytes(),
             experts: bank.bytes(&ExpertMask::full(shape)),
             workspace: options.workspace_bytes(&model),
-            conversation: model.layout().bytes_for(shape.context),
+            conversation: model.layout(options.kv_precision).bytes_for(shape.context),
         };
         let said = &config.memory;
         let (budget, kv) = (said.budget.map(|b| b.0), said.kv.map(|b| b.0));

@@ -18,7 +18,7 @@ use tracing::error;
 use crate::bank::Bank;
 use crate::forward::forward;
 use crate::gguf::GgufError;
-use crate::kv::KvStore;
+use crate::kv::{KvStore, Precision};
 use crate::model::Model;
 use crate::prefix::Prefixes;
 use crate::profile::Profile;
@@ -30,6 +30,8 @@ use crate::sequence::{Job, Other, Sequence};
 pub struct EngineOptions {
     /// For keys and values, bytes.
     pub kv_bytes: u64,
+    /// How exactly they are kept.
+    pub kv_precision: Precision,
     /// Sequences that run at once.
     pub max_rows: usize,
     /// Prompt tokens a step.
@@ -38,7 +40,12 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { kv_bytes: 64 << 20, max_rows: 16, prefill_chunk: 256 }
+        EngineOptions {
+            kv_bytes: 64 << 20,
+            kv_precision: Precision::default(),
+            max_rows: 16,
+            prefill_chunk: 256,
+        }
     }
 }
 
@@ -181,7 +188,7 @@ impl Batcher {
                 // There is not even a state to be had.
                 if self.prefixes.give_back() { continue } else { return }
             };
-            let layout = self.model.layout();
+            let layout = self.kv.layout();
             // The prompt and one token of answer; what is shared is there already.
             let need = layout.bytes_for(next.tokens.len() + 1) - layout.bytes_for(pages.len());
             let alone = self.running.is_empty();

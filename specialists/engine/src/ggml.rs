@@ -78,10 +78,18 @@ static REMOVED: &[(u32, &str, &str)] = &[
 impl Kind {
     pub const F32: Kind = Kind(&KINDS[0]);
     pub const F16: Kind = Kind(&KINDS[1]);
+    pub const BF16: Kind = Kind(&KINDS[28]);
+    pub const Q4_0: Kind = Kind(&KINDS[2]);
     pub const Q4_1: Kind = Kind(&KINDS[3]);
+    pub const Q5_0: Kind = Kind(&KINDS[4]);
     pub const Q5_1: Kind = Kind(&KINDS[5]);
     pub const Q8_0: Kind = Kind(&KINDS[6]);
     pub const MXFP4: Kind = Kind(&KINDS[31]);
+    pub const Q2_K: Kind = Kind(&KINDS[8]);
+    pub const Q3_K: Kind = Kind(&KINDS[9]);
+    pub const Q4_K: Kind = Kind(&KINDS[10]);
+    pub const Q5_K: Kind = Kind(&KINDS[11]);
+    pub const Q6_K: Kind = Kind(&KINDS[12]);
 
     /// All formats, by their numbers.
     pub fn all() -> impl Iterator<Item = Kind> {
@@ -236,9 +244,22 @@ mod tests {
             let is = |name| KINDS.iter().any(|row| row.name == name);
             assert!(!is(*name) && is(*instead), "{name}");
         }
-        assert_eq!(
-            [Kind::F32, Kind::F16, Kind::Q4_1, Kind::Q5_1, Kind::Q8_0, Kind::MXFP4].map(Kind::name),
-            ["F32", "F16", "Q4_1", "Q5_1", "Q8_0", "MXFP4"]
-        );
+        let named = [
+            (Kind::F32, "F32"),
+            (Kind::F16, "F16"),
+            (Kind::BF16, "BF16"),
+            (Kind::Q4_0, "Q4_0"),
+            (Kind::Q4_1, "Q4_1"),
+            (Kind::Q5_0, "Q5_0"),
+            (Kind::Q5_1, "Q5_1"),
+            (Kind::Q8_0, "Q8_0"),
+            (Kind::MXFP4, "MXFP4"),
+            (Kind::Q2_K, "Q2_K"),
+            (Kind::Q3_K, "Q3_K"),
+            (Kind::Q4_K, "Q4_K"),
+            (Kind::Q5_K, "Q5_K"),
+            (Kind::Q6_K, "Q6_K"),
+        ];
+        assert!(named.iter().all(|(kind, name)| kind.name() == *name));
     }
 }

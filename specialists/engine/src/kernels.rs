@@ -1,19 +1,36 @@
-//! Matrix times vectors, on quantised blocks where they lie.
+//! Matrices times vectors, on quantised blocks where they lie.
 //!
-//! In: a [`Matrix`] of rows in a mapped file, and [`Activations`] quantised once for all matrices that read them.  Out:
+//! In: [`Matrix`]es of rows in a mapped file, and [`Activations`] rounded once for all matrices that read them.  Out:
 //! F32.  The promise: an output number depends on its matrix row and its activation row alone, never on how many rows
-//! are in the batch or on which thread computes it, since each is one dot product summed in one order.
+//! are in the batch, on which thread computes it, or on which instructions the processor has, since each is one sum in
+//! one order (`tile` and `float` say which), and every set of instructions gives its bits.
 //!
-//! Formats with a kernel here: F32, Q8_0, Q4_1, Q5_1, MXFP4; the other formats that candle knows run on its dot products, one row
-//! at a time and so under the same promise.  A format without either is refused when the model is loaded.
+//! From the bottom up: `lanes` are registers, in the instructions of each processor; `blocks` and `supers` bring the
+//! formats into registers; `tile` and `float` multiply; `matrix` deals the work out to the threads of
+//! `workers`.  `pages` and `attend` are attention over keys and values in pages.
+//! Nothing here knows of layers, masks or sequences.
 //!
-//! To add a format: its block in `dot`, its lines in `matrix`, and its number in the tests there.
+//! To add a format: `blocks` or `supers` says how; it is tested once it is in `tests::FORMATS`.
 
 mod activations;
-mod dot;
-mod foreign;
+mod attend;
+mod blocks;
+mod dequantise;
+mod float;
+mod functions;
+mod lanes;
 mod matrix;
+mod pages;
+mod supers;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod workers;
 
 pub use activations::Activations;
-pub use dot::dot_f32;
-pub use matrix::{Matrix, MatrixError, matmul, matmul_rows, runs};
+pub use attend::{Attend, Query, attend};
+pub use float::dot_f32;
+pub use functions::{Activation, exp, sigmoid, silu};
+pub use matrix::{Gated, Job, Matrix, MatrixError, Product, compute, matmul};
+pub use pages::{PAGE, PageFormat, Precision};
+pub use workers::{Filled, run as share};

@@ -2,123 +2,21 @@
 //!
 //! A page holds [`PAGE`] tokens of one sequence for all layers of a class: those that see everything are one class,
 //! those that see a window of the same width another, whose pages go back as soon as the window has passed them.  A
-//! page that is full never changes and is shared by sequences that begin alike ([`Pages::fork`]).  Pages come back when the last sequence that
-//! holds them is dropped, and their memory goes back to the system.  Numbers are F32: keys after rotation, and values.
+//! page that is full never changes and is shared by sequences that begin alike ([`Pages::fork`]).  Pages come back when the
+//! last sequence that holds them is dropped, and their memory goes back to the system.  `layout` says where in a page a
+//! layer's keys (after rotation) and values are, `kernels::pages` how they lie there.
 //!
 //! The promise: bytes in use never exceed the budget, and a sequence that finds none left is told so.
+
+mod layout;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::memory::Anonymous;
 
-/// Tokens in a page.
-pub const PAGE: usize = 32;
-
-/// What a layer keeps of a sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// It reads what another layer stored.
-    Nothing,
-    /// Keys and values of each token, `dim` numbers each; of the last `window` tokens only.
-    Keys { dim: usize, window: Option<usize> },
-    /// One state, whatever the length.
-    State { floats: usize },
-}
-
-impl Kept {
-    /// Keys and values of all tokens.
-    pub fn keys(dim: usize) -> Kept {
-        Kept::Keys { dim, window: None }
-    }
-}
-
-/// Layers whose tokens live equally long.
-#[derive(Clone, Debug)]
-struct Class {
-    window: Option<usize>,
-    page_floats: usize,
-}
-
-/// Where a layer's numbers lie.
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    Nowhere,
-    /// In a page of `class`: the keys at `offset`, then the values.
-    Page {
-        class: usize,
-        offset: usize,
-        dim: usize,
-    },
-    State {
-        offset: usize,
-        floats: usize,
-    },
-}
-
-/// What all layers of a model keep.
-#[derive(Clone, Debug)]
-pub struct Layout {
-    places: Vec<Place>,
-    classes: Vec<Class>,
-    state_floats: usize,
-}
-
-impl Layout {
-    /// One entry a layer.
-    pub fn new(kept: Vec<Kept>) -> Layout {
-        let mut layout = Layout { places: Vec::new(), classes: Vec::new(), state_floats: 0 };
-        for kept in kept {
-            let place = match kept {
-                Kept::Nothing => Place::Nowhere,
-                Kept::State { floats } => {
-                    layout.state_floats += floats;
-                    Place::State { offset: layout.state_floats - floats, floats }
-                }
-                Kept::Keys { dim, window } => {
-                    let found = layout.classes.iter().position(|c| c.window == window);
-                    let class = found.unwrap_or_else(|| {
-                        layout.classes.push(Class { window, page_floats: 0 });
-                        layout.classes.len() - 1
-                    });
-                    let offset = layout.classes[class].page_floats;
-                    layout.classes[class].page_floats += 2 * PAGE * dim;
-                    Place::Page { class, offset, dim }
-                }
-            };
-            layout.places.push(place);
-        }
-        layout
-    }
-
-    /// Bytes that a sequence of so many tokens takes once it has been read; while a piece of it is read, its pages
-    /// come on top in layers with a window.
-    pub fn bytes_for(&self, tokens: usize) -> u64 {
-        let pages = |class: &Class| {
-            let all = tokens.div_ceil(PAGE);
-            // A window that begins within a page touches one more.
-            class.window.map_or(all, |w| all.min(w.div_ceil(PAGE) + 1))
-        };
-        let floats: usize = self.classes.iter().map(|c| pages(c) * c.page_floats).sum();
-        ((floats + self.state_floats) * size_of::<f32>()) as u64
-    }
-
-    /// Bytes that room for so many tokens takes when it is reserved at once.
-    pub fn bytes_at_once(&self, tokens: usize) -> u64 {
-        let page: usize = self.classes.iter().map(|c| c.page_floats).sum();
-        ((tokens.div_ceil(PAGE) * page + self.state_floats) * size_of::<f32>()) as u64
-    }
-
-    /// Tokens that one sequence may have within `bytes`.
-    pub fn tokens_in(&self, bytes: u64) -> usize {
-        // Pages, searched by halving, since bytes grow with tokens.
-        let (mut least, mut most) = (0, (1 << 26) / PAGE);
-        while least < most {
-            let middle = (least + most).div_ceil(2);
-            if self.bytes_for(middle * PAGE) <= bytes { least = middle } else { most = middle - 1 }
-        }
-        least * PAGE
-    }
-}
+pub use crate::kernels::{PAGE, PageFormat, Precision};
+use layout::{Class, Place};
+pub use layout::{Kept, Layout};
 
 /// Units of one size.
 struct Arena {
@@ -135,7 +33,7 @@ pub struct KvStore {
     layout: Layout,
     budget: u64,
     /// Where the arena of each class begins, and bytes of a unit; that of states is the last.
-    starts: Vec<(*mut f32, usize)>,
+    starts: Vec<(*mut u8, usize)>,
     books: Mutex<Books>,
 }
 
@@ -176,17 +74,17 @@ impl KvStore {
     ///
     /// When the system has no addresses for it.
     pub fn new(layout: &Layout, bytes: u64) -> std::io::Result<Arc<KvStore>> {
-        let floats = layout.classes.iter().map(|c| c.page_floats).chain([layout.state_floats]);
-        let arena = |floats: usize| {
-            let unit_bytes = (floats * size_of::<f32>()).max(1);
+        let units = layout.classes.iter().map(|c| c.page_bytes).chain([layout.state_bytes()]);
+        let arena = |bytes_each: usize| {
+            let unit_bytes = bytes_each.max(1);
             let whole = bytes as usize / unit_bytes * unit_bytes;
             Ok(Arena { memory: Anonymous::new(whole)?, unit_bytes, free: Vec::new(), fresh: 0 })
         };
-        let arenas = floats.map(arena).collect::<std::io::Result<Vec<Arena>>>()?;
+        let arenas = units.map(arena).collect::<std::io::Result<Vec<Arena>>>()?;
         Ok(Arc::new(KvStore {
             layout: layout.clone(),
             budget: bytes,
-            starts: arenas.iter().map(|a| (a.memory.floats(), a.unit_bytes)).collect(),
+            starts: arenas.iter().map(|a| (a.memory.start(), a.unit_bytes)).collect(),
             books: Mutex::new(Books { used: 0, arenas }),
         }))
     }
@@ -194,6 +92,11 @@ impl KvStore {
     /// Tokens that one sequence may have when it is alone.
     pub fn capacity(&self) -> usize {
         self.layout.tokens_in(self.budget)
+    }
+
+    /// Where a sequence's numbers lie, and how many bytes they take.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Bytes that may be used.
@@ -236,10 +139,10 @@ impl KvStore {
 }
 
 impl Unit {
-    fn floats(&self) -> *mut f32 {
+    fn start(&self) -> *mut u8 {
         let (start, bytes) = self.store.starts[self.arena];
         // SAFETY: ids are below the number of whole units within the arena, since no more fit the budget.
-        unsafe { start.byte_add(self.id as usize * bytes) }
+        unsafe { start.add(self.id as usize * bytes) }
     }
 }
 
@@ -250,9 +153,7 @@ impl Unit {
         let (_, bytes) = self.store.starts[self.arena];
         // SAFETY: two units of one length; the new one has no other owner yet, the other is not written meanwhile,
         // since writing takes its sequence mutably.
-        unsafe {
-            std::ptr::copy_nonoverlapping(other.floats(), self.floats(), bytes / size_of::<f32>())
-        };
+        unsafe { std::ptr::copy_nonoverlapping(other.start(), self.start(), bytes) };
     }
 }
 
@@ -285,10 +186,10 @@ impl Pages {
     /// Makes room for `tokens` tokens in all.  `false` until others give theirs back; what was got so far is kept.
     pub fn grow(&mut self, tokens: usize) -> bool {
         let arenas = self.tables.len();
-        if self.state.is_none() && self.store.layout.state_floats > 0 {
+        if self.state.is_none() && self.store.layout.state_bytes() > 0 {
             let Some(state) = self.store.take(arenas) else { return false };
             // SAFETY: the whole unit, which nobody else has.
-            unsafe { state.floats().write_bytes(0, self.store.layout.state_floats) };
+            unsafe { state.start().write_bytes(0, self.store.layout.state_bytes()) };
             self.state = Some(state);
         }
         while self.room < tokens {
@@ -361,40 +262,32 @@ impl Pages {
 
     /// Stores one token's key and value at a position below the capacity, in a page that nobody shares.
     pub(crate) fn put(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
-        let Place::Page { class, offset, dim } = self.store.layout.places[layer] else {
+        let Place::Page { class, offset, format } = self.store.layout.places[layer] else {
             unreachable!("layer {layer} keeps no keys");
         };
-        assert!(key.len() == dim && value.len() == dim);
         let unit = self.tables[class][position / PAGE].as_mut();
         let unit = unit.and_then(Arc::get_mut).expect("a page of its own was reserved");
-        let at = offset + position % PAGE * dim;
         // SAFETY: within the unit, by the layout; it is borrowed mutably and has no other owner.
-        unsafe {
-            let page = unit.floats();
-            std::slice::from_raw_parts_mut(page.add(at), dim).copy_from_slice(key);
-            std::slice::from_raw_parts_mut(page.add(at + PAGE * dim), dim).copy_from_slice(value);
-        }
+        unsafe { format.put(unit.start().add(offset), position % PAGE, key, value) };
     }
 
-    /// Keys of page `index` in a layer, [PAGE, dim]; only stored positions have meaning.
-    pub(crate) fn keys(&self, layer: usize, index: usize) -> &[f32] {
-        self.read(layer, index, 0)
+    /// How a layer's keys and values lie in its pages.
+    pub(crate) fn format(&self, layer: usize) -> PageFormat {
+        let Place::Page { format, .. } = self.store.layout.places[layer] else {
+            unreachable!("layer {layer} keeps no keys");
+        };
+        format
     }
 
-    /// The same of values.
-    pub(crate) fn values(&self, layer: usize, index: usize) -> &[f32] {
-        self.read(layer, index, 1)
-    }
-
-    fn read(&self, layer: usize, index: usize, half: usize) -> &[f32] {
-        let Place::Page { class, offset, dim } = self.store.layout.places[layer] else {
+    /// Where a layer's part of page `index` lies; only stored positions have meaning, and what others share is full and
+    /// is not written any more.
+    pub(crate) fn page(&self, layer: usize, index: usize) -> *const u8 {
+        let Place::Page { class, offset, .. } = self.store.layout.places[layer] else {
             unreachable!("layer {layer} keeps no keys");
         };
         let unit = self.tables[class][index].as_ref().expect("the window has not passed it");
-        // SAFETY: within the unit, by the layout; what others share is full and is not written any more.
-        unsafe {
-            std::slice::from_raw_parts(unit.floats().add(offset + half * PAGE * dim), PAGE * dim)
-        }
+        // SAFETY: within the unit, by the layout.
+        unsafe { unit.start().add(offset) }
     }
 
     /// The state of a layer; zero at the start of a sequence.
@@ -405,7 +298,7 @@ impl Pages {
         let unit =
             self.state.as_mut().and_then(Arc::get_mut).expect("a state of its own was reserved");
         // SAFETY: within the unit, by the layout; it is borrowed mutably and has no other owner.
-        unsafe { std::slice::from_raw_parts_mut(unit.floats().add(offset), floats) }
+        unsafe { std::slice::from_raw_parts_mut(unit.start().cast::<f32>().add(offset), floats) }
     }
 }
 
@@ -414,31 +307,38 @@ mod tests {
     use super::*;
 
     fn store(kept: &[Kept], tokens: usize) -> Arc<KvStore> {
-        let layout = Layout::new(kept.to_vec());
+        let layout = Layout::new(kept.to_vec(), Precision::F32);
         KvStore::new(&layout, layout.bytes_for(tokens)).unwrap()
+    }
+
+    /// The first numbers of a position's key and value, in F32.
+    fn first(pages: &Pages, layer: usize, position: usize) -> [f32; 2] {
+        let (format, token) = (pages.format(layer), position % PAGE);
+        let page = pages.page(layer, position / PAGE).cast::<f32>();
+        // SAFETY: pages of F32 hold keys number by number, then values token by token.
+        unsafe { [page.add(token).read(), page.add((PAGE + token) * format.dim).read()] }
     }
 
     #[test]
     fn pages_come_back() {
-        let store = store(&[Kept::keys(28), Kept::keys(4)], 96);
+        let store = store(&[Kept::keys(7, 4), Kept::keys(1, 4)], 96);
         assert_eq!(store.capacity(), 96);
         let mut a = store.reserve(33).unwrap();
         assert_eq!((a.capacity(), store.bytes_in_use()), (64, store.bytes() / 3 * 2));
         assert!(store.reserve(33).is_none());
         let b = store.reserve(1).unwrap();
         a.put(1, 40, &[1.0; 4], &[2.0; 4]);
-        assert_eq!(a.keys(1, 1)[32..36], [1.0; 4]);
-        assert_eq!(a.values(1, 1)[32..36], [2.0; 4]);
+        assert_eq!(first(&a, 1, 40), [1.0, 2.0]);
         drop((a, b));
         assert_eq!(store.bytes_in_use(), 0);
         // Memory that was given back reads as zero when it is used again.
         let c = store.reserve(96).unwrap();
-        assert!((0..3).all(|p| c.keys(1, p).iter().all(|v| *v == 0.0)));
+        assert!((0..96).all(|p| first(&c, 1, p) == [0.0; 2]));
     }
 
     #[test]
     fn what_a_window_has_passed_goes_back() {
-        let kept = [Kept::keys(4), Kept::Keys { dim: 4, window: Some(40) }];
+        let kept = [Kept::keys(1, 4), Kept::Keys { heads: 1, head_dim: 4, window: Some(40) }];
         let page = (2 * PAGE * 4 * size_of::<f32>()) as u64;
         let store = store(&kept, 320);
         // All ten pages of the one class; of the other a window of 40 reaches into three at most.
@@ -450,13 +350,13 @@ mod tests {
             pages.advance(1);
         }
         // The last token sees 40 with itself, from position 280 on: the ninth page holds 256 to 287.
-        assert_eq!(pages.keys(1, 8)[24 * 4], 281.0);
+        assert_eq!(first(&pages, 1, 280), [281.0, 0.0]);
         assert_eq!(store.bytes_in_use(), 12 * page);
     }
 
     #[test]
     fn a_fork_shares_pages_and_copies_the_state() {
-        let store = store(&[Kept::keys(4), Kept::State { floats: 16 }], 256);
+        let store = store(&[Kept::keys(1, 4), Kept::State { floats: 16 }], 256);
         let mut a = store.reserve(64).unwrap();
         (0..64).for_each(|p| a.put(0, p, &[p as f32; 4], &[0.0; 4]));
         a.advance(64);
@@ -472,7 +372,7 @@ mod tests {
         b.put(0, 64, &[5.0; 4], &[0.0; 4]);
         b.advance(1);
         drop(a);
-        assert_eq!((b.keys(0, 1)[31 * 4], b.keys(0, 2)[0]), (63.0, 5.0));
+        assert_eq!([first(&b, 0, 63), first(&b, 0, 64)], [[63.0, 0.0], [5.0, 0.0]]);
         assert!(b.fork(64).is_none(), "the state is that of 65 tokens");
         drop(b);
         assert_eq!(store.bytes_in_use(), 0);
@@ -480,16 +380,16 @@ mod tests {
 
     #[test]
     fn a_fork_within_a_page_copies_it() {
-        let kept = [Kept::keys(4), Kept::Keys { dim: 4, window: Some(8) }];
+        let kept = [Kept::keys(1, 4), Kept::Keys { heads: 1, head_dim: 4, window: Some(8) }];
         let store = store(&kept, 640);
         let mut a = store.reserve(70).unwrap();
         (0..70).for_each(|p| (0..2).for_each(|l| a.put(l, p, &[p as f32; 4], &[0.0; 4])));
         a.advance(70);
         let mut b = a.fork(66).unwrap();
-        assert_eq!((b.len(), b.keys(0, 2)[4]), (66, 65.0));
+        assert_eq!((b.len(), first(&b, 0, 65)), (66, [65.0, 0.0]));
         // What the one writes now the other does not see.
         b.put(0, 66, &[1.0; 4], &[0.0; 4]);
-        assert_eq!((a.keys(0, 2)[2 * 4], b.keys(0, 2)[2 * 4]), (66.0, 1.0));
+        assert_eq!([first(&a, 0, 66), first(&b, 0, 66)], [[66.0, 0.0], [1.0, 0.0]]);
         assert!(a.fork(71).is_none(), "so many tokens were not stored");
         assert!(!a.forks_at(20), "the window has passed what the 20th token saw");
     }

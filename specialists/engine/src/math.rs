@@ -1,10 +1,6 @@
 //! The small numeric steps between matrices, each in one fixed order.
 
-use std::sync::LazyLock;
-
-use half::f16;
-
-use crate::kernels::dot_f32;
+use crate::kernels::{dot_f32, exp};
 
 /// `out = x / rms(x) * weight`; `x` is [dim].  Source: RMSNorm (1910.07467); the sum of squares in F64 as in ggml.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
@@ -36,11 +32,6 @@ pub fn l2_norm(x: &[f32]) -> f32 {
     dot_f32(x, x).sqrt()
 }
 
-/// The logistic function.
-pub fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
-}
-
 /// `ln(1 + e^x)`; above 20 it is x, as in ggml.
 pub fn softplus(x: f32) -> f32 {
     if x > 20.0 { x } else { x.exp().ln_1p() }
@@ -53,34 +44,13 @@ pub fn unit_length(x: &mut [f32], eps: f32) {
     x.iter_mut().for_each(|v| *v *= scale);
 }
 
-/// Gaussian error linear unit by its tanh approximation (1606.08415), out of a table of F16 as in ggml: what models are
-/// run with elsewhere, and faster than the hyperbolic tangent.
-pub fn gelu(x: f32) -> f32 {
-    static TABLE: LazyLock<Vec<f16>> = LazyLock::new(|| {
-        const ROOT: f32 = 0.797_884_6; // sqrt(2 / pi)
-        let exact = |x: f32| 0.5 * x * (1.0 + (ROOT * x * (1.0 + 0.044_715 * x * x)).tanh());
-        (0..=u16::MAX).map(|bits| f16::from_f32(exact(f16::from_bits(bits).to_f32()))).collect()
-    });
-    match x {
-        x if x <= -10.0 => 0.0,
-        x if x >= 10.0 => x,
-        // Not a number stays what it is: its bits have a place in the table too.
-        x => TABLE[usize::from(f16::from_f32(x).to_bits())].to_f32(),
-    }
-}
-
-/// `x * sigmoid(x)`
-pub fn silu(x: f32) -> f32 {
-    x / (1.0 + (-x).exp())
-}
-
 /// Turns logits into probabilities.  A logit of -inf becomes exactly zero and leaves the others' bits as they would be
 /// without it, since the sum runs in order and adding zero changes nothing.
 pub fn softmax(x: &mut [f32]) {
     let most = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0f32;
     for v in x.iter_mut() {
-        *v = (*v - most).exp();
+        *v = exp(*v - most);
         sum += *v;
     }
     x.iter_mut().for_each(|v| *v /= sum);

@@ -24,8 +24,8 @@ impl Anonymous {
     }
 
     /// Where it begins.  Writing through it is for the owner of the range to order.
-    pub fn floats(&self) -> *mut f32 {
-        self.map.as_ptr().cast_mut().cast()
+    pub fn start(&self) -> *mut u8 {
+        self.map.as_ptr().cast_mut()
     }
 
     /// Gives whole pages within the range back to the system; they read as zero afterwards.
@@ -140,9 +140,9 @@ mod tests {
     fn given_back_memory_is_zero() {
         let memory = Anonymous::new(4 * page_bytes()).unwrap();
         // SAFETY: within the mapping, and nobody else has it.
-        unsafe { *memory.floats() = 5.0 };
+        unsafe { *memory.start().cast::<f32>() = 5.0 };
         memory.give_back(0, page_bytes());
         // SAFETY: as above.
-        assert_eq!(unsafe { *memory.floats() }, 0.0);
+        assert_eq!(unsafe { *memory.start().cast::<f32>() }, 0.0);
     }
 }

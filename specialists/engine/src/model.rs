@@ -12,7 +12,7 @@ use crate::gguf::Gguf;
 use crate::graph::Layer;
 use crate::kernels::Matrix;
 use crate::keys::Keys;
-use crate::kv::Layout;
+use crate::kv::{Kept, Layout, Precision};
 use crate::load::{Loader, ModelError};
 use crate::names::{self, block_of};
 use crate::parts::{Expert, Norm};
@@ -29,7 +29,7 @@ pub struct Model {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     sampling: Sampling,
-    layout: Layout,
+    kept: Vec<Kept>,
     pub(crate) embedding: Matrix,
     pub(crate) embedding_scale: f32,
     pub(crate) output_norm: Norm,
@@ -73,7 +73,7 @@ impl Model {
             tokenizer,
             template,
             sampling: suggested(|key| gguf.float(key)),
-            layout: Layout::new(graph.kept),
+            kept: graph.kept,
             embedding,
             embedding_scale: graph.embedding_scale,
             output_norm,
@@ -98,9 +98,9 @@ impl Model {
         &self.gguf
     }
 
-    /// What its layers keep of a sequence.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    /// What its layers keep of a sequence, with this precision.
+    pub fn layout(&self, precision: Precision) -> Layout {
+        Layout::new(self.kept.clone(), precision)
     }
 
     /// Lowercase hex SHA-256 of the file; see [`Gguf::sha256`] for what it costs.

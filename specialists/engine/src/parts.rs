@@ -13,7 +13,7 @@ mod shared;
 
 pub(crate) use attention::{Attention, HeadNorm};
 pub(crate) use delta::{DeltaNet, Mixed, Pairing, Rates};
-pub(crate) use dense::{Activation, Dense};
+pub(crate) use dense::Dense;
 pub(crate) use feed::Feed;
 pub(crate) use linear::{Linear, Norm, add};
 pub(crate) use routed::{Expert, Gates, Routed};

@@ -104,13 +104,13 @@ impl Prefixes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Kept, KvStore, Layout};
+    use crate::kv::{Kept, KvStore, Layout, Precision};
     use crate::shape::Shape;
 
     /// How many tokens of `wanted` need not be read after `kept` were.
     #[track_caller]
     fn check(kept: &[&[u32]], wanted: &[u32], expect: usize) {
-        let layout = Layout::new(vec![Kept::keys(4)]);
+        let layout = Layout::new(vec![Kept::keys(1, 4)], Precision::F32);
         let store = KvStore::new(&layout, layout.bytes_for(4096)).unwrap();
         let mut prefixes = Prefixes::default();
         for tokens in kept {

@@ -6,7 +6,7 @@ use config::Missing;
 
 use crate::bank::Bank;
 use crate::forward::forward;
-use crate::kv::{KvStore, Pages};
+use crate::kv::{KvStore, Pages, Precision};
 use crate::mask::ExpertMask;
 use crate::model::Model;
 use crate::profile::Profile;
@@ -30,7 +30,8 @@ impl Session {
     ///
     /// When the system has no memory for the keys and values.
     pub fn new(model: &Arc<Model>, bank: &Arc<Bank>, tokens: usize) -> std::io::Result<Session> {
-        let store = KvStore::new(model.layout(), model.layout().bytes_at_once(tokens.max(1)))?;
+        let layout = model.layout(Precision::default());
+        let store = KvStore::new(&layout, layout.bytes_at_once(tokens.max(1)))?;
         let pages = store.reserve(tokens.max(1)).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(Session { model: model.clone(), bank: bank.clone(), pages, missing: Missing::Map })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use engine::gguf::Gguf;
+use engine::kv::Precision;
 use engine::{
     Bank, Engine, EngineError, EngineOptions, Event, ExpertMask, Finish, Model, Reason, Request,
     SamplingParams,
@@ -14,8 +15,9 @@ fn parent() -> Arc<Model> {
 
 /// An engine whose store holds `tokens` tokens.
 fn engine(model: &Arc<Model>, tokens: usize) -> Engine {
-    let kv_bytes = model.layout().bytes_for(tokens);
-    let options = EngineOptions { kv_bytes, max_rows: 8, prefill_chunk: 16 };
+    let kv_bytes = model.layout(Precision::F32).bytes_for(tokens);
+    let options =
+        EngineOptions { kv_bytes, max_rows: 8, prefill_chunk: 16, ..EngineOptions::default() };
     Engine::start(model.clone(), Bank::new(model.clone()), options).unwrap()
 }
 

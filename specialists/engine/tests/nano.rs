@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::gguf::Gguf;
-use engine::kv::KvStore;
+use engine::kv::{KvStore, Precision};
 use engine::{Bank, ExpertMask, Missing, Model, Profile, Segment, Session, Want, forward};
 
 fn parent() -> (Arc<Model>, Arc<Bank>) {
@@ -34,7 +34,8 @@ fn together(
     masks: &[Option<ExpertMask>],
     piece: usize,
 ) -> Vec<Vec<f32>> {
-    let store = KvStore::new(model.layout(), model.layout().bytes_for(4096)).unwrap();
+    let layout = model.layout(Precision::F32);
+    let store = KvStore::new(&layout, layout.bytes_for(4096)).unwrap();
     let mut pages: Vec<_> = texts.iter().map(|t| store.reserve(t.len()).unwrap()).collect();
     let mut last = vec![Vec::new(); texts.len()];
     for step in 0.. {

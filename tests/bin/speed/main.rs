@@ -67,7 +67,7 @@ fn main() -> Result<(), String> {
     let args = Args::parse();
     let threads = args.threads.unwrap_or_else(machine::processors).max(1);
     // The engine computes in the process's pool.
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(said)?;
+
     let found = match (&args.file, args.streams) {
         (None, _) => json!({ "bandwidth": machine::bandwidth(threads) }),
         (Some(file), None) => alone(&args, Bench::open(file, args.taps)?)?,

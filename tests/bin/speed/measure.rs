@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use config::Missing;
 use engine::gguf::Gguf;
-use engine::kv::{KvStore, PAGE, Pages};
+use engine::kv::{KvStore, PAGE, Pages, Precision};
 use engine::{Bank, ExpertMask, Model, Profile, Segment, Shape, Want, forward};
 
 use crate::said;
@@ -127,9 +127,9 @@ impl Bench {
         masks: &[Option<Arc<ExpertMask>>],
         tokens: usize,
     ) -> Result<Vec<Stream>, String> {
-        let layout = self.model.layout();
+        let layout = self.model.layout(Precision::default());
         let each = layout.bytes_at_once(tokens.next_multiple_of(PAGE));
-        let store = KvStore::new(layout, masks.len() as u64 * each).map_err(said)?;
+        let store = KvStore::new(&layout, masks.len() as u64 * each).map_err(said)?;
         let stream = |mask: &Option<Arc<ExpertMask>>| {
             Ok(Stream {
                 pages: store.reserve(tokens).ok_or("no room for keys and values")?,

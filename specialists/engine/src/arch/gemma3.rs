@@ -3,8 +3,9 @@
 use super::source::Source;
 use super::window::Windows;
 use crate::graph::{Graph, Layer};
+use crate::kernels::Activation;
 use crate::load::ModelError;
-use crate::parts::{Activation, Attention, Dense, Expert, Norm, add};
+use crate::parts::{Attention, Dense, Expert, Norm, add};
 use crate::rope::{Pairs, Rope};
 use crate::step::Step;
 

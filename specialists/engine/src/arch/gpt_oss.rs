@@ -3,8 +3,9 @@
 
 use super::source::Source;
 use crate::graph::{Graph, Layer};
+use crate::kernels::Activation;
 use crate::load::ModelError;
-use crate::parts::{Activation, Attention, Expert, Gates, Norm, Routed, add};
+use crate::parts::{Attention, Expert, Gates, Norm, Routed, add};
 use crate::rope::Pairs;
 use crate::step::Step;
 

@@ -3,9 +3,10 @@
 use super::source::Heads;
 use super::source::Source;
 use crate::graph::{Graph, Layer};
+use crate::kernels::Activation;
 use crate::kv::Kept;
 use crate::load::{Block, ModelError};
-use crate::parts::{Activation, Attention, Expert, Feed, Gates, Norm, add};
+use crate::parts::{Attention, Expert, Feed, Gates, Norm, add};
 use crate::rope::Pairs;
 use crate::step::Step;
 
@@ -36,7 +37,7 @@ pub(super) fn graph(source: &Source<'_>, kind: &Kind) -> Result<Graph, ModelErro
     }
     Ok(Graph {
         layers,
-        kept: heads.iter().map(|h| Kept::keys(h.kv_dim())).collect(),
+        kept: heads.iter().map(|h| Kept::keys(h.kv_heads, h.head_dim)).collect(),
         ropes: vec![source.rope(heads[0].head_dim, kind.pairs)?],
         embedding_scale: 1.0,
         softcap: None,

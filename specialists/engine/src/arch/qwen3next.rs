@@ -7,11 +7,11 @@
 use super::source::Heads;
 use super::source::Source;
 use crate::graph::{Graph, Layer};
+use crate::kernels::Activation;
 use crate::kv::Kept;
 use crate::load::{self, ModelError};
 use crate::parts::{
-    Activation, Attention, DeltaNet, Expert, Gates, Mixed, Mixture, Norm, Pairing, Rates, Shared,
-    add,
+    Attention, DeltaNet, Expert, Gates, Mixed, Mixture, Norm, Pairing, Rates, Shared, add,
 };
 use crate::step::Step;
 
@@ -56,7 +56,7 @@ fn graph(source: &Source<'_>, pairing: Pairing) -> Result<Graph, ModelError> {
             kept.push(Kept::State { floats: delta.state_floats() });
             Mixer::Delta(Box::new(delta))
         } else {
-            kept.push(Kept::keys(h.kv_dim()));
+            kept.push(Kept::keys(h.kv_heads, h.head_dim));
             Mixer::Attention(Box::new(attention(source, &block, h)?))
         };
         layers.push(Box::new(Block {

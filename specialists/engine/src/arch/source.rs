@@ -1,8 +1,9 @@
 //! What graphs are made from: a file's keys and tensors, by the names that most architectures give them.
 
+use crate::kernels::Activation;
 use crate::keys::{Keys, ShapeError};
 use crate::load::{Block, Loader, ModelError};
-use crate::parts::{Activation, Attention, Dense, Expert, Gates, HeadNorm, Linear, Norm, Routed};
+use crate::parts::{Attention, Dense, Expert, Gates, HeadNorm, Linear, Norm, Routed};
 use crate::rope::{Pairs, Rope};
 use crate::shape::Shape;
 

@@ -20,8 +20,11 @@ impl Windows {
 
     /// What the layers keep.
     pub fn kept(&self, heads: &[Heads]) -> Vec<Kept> {
-        let kept =
-            |(layer, h): (usize, &Heads)| Kept::Keys { dim: h.kv_dim(), window: self.of(layer) };
+        let kept = |(layer, h): (usize, &Heads)| Kept::Keys {
+            heads: h.kv_heads,
+            head_dim: h.head_dim,
+            window: self.of(layer),
+        };
         heads.iter().enumerate().map(kept).collect()
     }
 }

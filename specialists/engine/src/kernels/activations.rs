@@ -1,95 +1,272 @@
-//! Activation rows in the form that a weight format's dot product reads.
+//! Activation rows in the forms that weights are multiplied with.
+//!
+//! Weights in blocks meet activations rounded to eight bits, as in ggml: blocks of 32 with an F16 scale, or
+//! super-blocks of 256 with an F32 scale.  Weights in F16 and BF16 meet activations rounded to the same.
+//!
+//! Blocks lie block by block, and within a block row by row, so that a tile reads the rows it multiplies side by side.
 
-use half::f16;
+use half::{bf16, f16};
 
-use super::foreign;
-use crate::ggml::Kind;
+use super::blocks::BLOCK;
+use super::lanes::{self, Lanes, Work};
+use super::supers::SUPER;
+use super::workers::{self, Filled};
 
-/// Weights in a quantised activation block.
-pub(super) const BLOCK: usize = 32;
-
-/// What a weight format wants on the other side of its dot product.
+/// What a weight format wants on the other side of its product.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Form {
     /// As they are.
     F32,
-    /// Blocks of 32: an F16 scale and signed bytes; also their scaled sum, for formats with a minimum.
+    F16,
+    BF16,
+    /// Blocks of 32.
     Q8,
-    /// Whatever candle's dot product for the format reads.
-    Foreign(Kind),
+    /// Super-blocks of 256.
+    Q8K,
 }
 
-/// Rows of activations, [rows, k], quantised at most once per form.
+/// Rows of activations, [rows, k], rounded at most once to each form.
 pub struct Activations<'a> {
-    pub(super) rows: usize,
-    pub(super) k: usize,
-    pub(super) floats: &'a [f32],
+    rows: usize,
+    k: usize,
+    floats: &'a [f32],
+    /// 0, 1, … : every row.
+    all: Vec<u32>,
+    halves: Option<Vec<f32>>,
+    brains: Option<Vec<f32>>,
     q8: Option<Q8>,
-    foreign: Vec<(Kind, foreign::Rows)>,
+    q8k: Option<Q8K>,
 }
 
-/// Blocks of 32 weights, as in ggml's Q8_0 and Q8_1: scales pass through F16 there, so they do here.
+/// As ggml's Q8_0: scales pass through F16.  (In Q8_1 their products with the sums do too, and overflow.)
 pub(super) struct Q8 {
-    /// [rows, k]
+    pub rows: usize,
+    /// [k / 32, rows, 32]
     pub quants: Vec<i8>,
-    /// [rows, k / 32]
+    /// [k / 32, rows]
     pub scales: Vec<f32>,
-    /// [rows, k / 32], the scale times the sum of the block's quants.
-    pub sums: Vec<f32>,
+    /// [k / 32, rows], of the block's quants.
+    pub sums: Vec<i32>,
+}
+
+/// As ggml's Q8_K.
+pub(super) struct Q8K {
+    pub rows: usize,
+    /// [k / 256, rows, 256]
+    pub quants: Vec<i8>,
+    /// [k / 256, rows]
+    pub scales: Vec<f32>,
+    /// [k / 256, rows, 16], of 16 quants each.
+    pub sums: Vec<i16>,
 }
 
 impl<'a> Activations<'a> {
     /// `floats` is [rows, k].
     pub fn new(floats: &'a [f32], k: usize) -> Activations<'a> {
         debug_assert!(k > 0 && floats.len().is_multiple_of(k));
-        Activations { rows: floats.len() / k, k, floats, q8: None, foreign: Vec::new() }
+        let rows = floats.len() / k;
+        let all = (0..rows as u32).collect();
+        Activations { rows, k, floats, all, halves: None, brains: None, q8: None, q8k: None }
     }
 
     pub fn rows(&self) -> usize {
         self.rows
     }
 
+    pub(super) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Every row, in order.
+    pub fn all(&self) -> &[u32] {
+        &self.all
+    }
+
     pub(super) fn prepare(&mut self, form: Form) {
+        let (floats, rows, k) = (self.floats, self.rows, self.k);
         match form {
             Form::F32 => {}
-            Form::Q8 if self.q8.is_none() => self.q8 = Some(quantise(self.floats)),
-            Form::Q8 => {}
-            Form::Foreign(kind) => {
-                if !self.foreign.iter().any(|(k, _)| *k == kind) {
-                    self.foreign.push((kind, foreign::Rows::new(kind, self.floats, self.k)));
-                }
+            Form::F16 => {
+                self.halves.get_or_insert_with(|| rounded(floats, |v| f16::from_f32(v).to_f32()));
+            }
+            Form::BF16 => {
+                self.brains.get_or_insert_with(|| rounded(floats, |v| bf16::from_f32(v).to_f32()));
+            }
+            Form::Q8 => {
+                self.q8.get_or_insert_with(|| Q8::new(floats, rows, k));
+            }
+            Form::Q8K => {
+                self.q8k.get_or_insert_with(|| Q8K::new(floats, rows, k));
             }
         }
     }
 
-    /// The blocks made by `prepare`.
+    /// What `prepare` made, of the forms that are numbers.
+    pub(super) fn floats(&self, form: Form) -> &[f32] {
+        match form {
+            Form::F16 => self.halves.as_ref().expect("prepared for this form"),
+            Form::BF16 => self.brains.as_ref().expect("prepared for this form"),
+            _ => self.floats,
+        }
+    }
+
+    /// What `prepare` made.
     pub(super) fn q8(&self) -> &Q8 {
         self.q8.as_ref().expect("prepared for this form")
     }
 
-    pub(super) fn foreign(&self, kind: Kind) -> &foreign::Rows {
-        let found = self.foreign.iter().find(|(k, _)| *k == kind);
-        &found.expect("prepared for this form").1
+    /// What `prepare` made.
+    pub(super) fn q8k(&self) -> &Q8K {
+        self.q8k.as_ref().expect("prepared for this form")
     }
 }
 
-fn quantise(x: &[f32]) -> Q8 {
-    let mut quants = vec![0i8; x.len()];
-    let (mut scales, mut sums) =
-        (Vec::with_capacity(x.len() / BLOCK), Vec::with_capacity(x.len() / BLOCK));
-    for (from, to) in x.chunks_exact(BLOCK).zip(quants.chunks_exact_mut(BLOCK)) {
-        // A number that is none must come out as one: the maximum of F32 would pass over it.
-        let larger = |a: f32, v: &f32| if v.abs() > a || v.is_nan() { v.abs() } else { a };
-        let largest = from.iter().fold(0f32, larger);
-        let scale = largest / 127.0;
-        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-        let mut sum = 0i32;
-        for (v, q) in from.iter().zip(to) {
-            *q = (v * inverse).round() as i8;
-            sum += i32::from(*q);
-        }
-        scales.push(f16::from_f32(scale).to_f32());
-        sums.push(f16::from_f32(scale * sum as f32).to_f32());
+fn rounded(x: &[f32], round: impl Fn(f32) -> f32) -> Vec<f32> {
+    x.iter().map(|v| round(*v)).collect()
+}
+
+/// The largest size, or no number if one is none: as integers, sizes are in order and what is no number is largest.
+#[inline(always)]
+fn largest(x: &[f32]) -> f32 {
+    f32::from_bits(x.iter().fold(0, |most, v| most.max(v.to_bits() & 0x7fff_ffff)))
+}
+
+/// Rounds to the nearest; what is no number becomes anything.
+#[inline(always)]
+fn quantise(x: &[f32], inverse: f32, out: &mut [i8]) {
+    for (v, q) in x.iter().zip(out) {
+        // Adding it leaves the nearest integer in the lowest bits.
+        const INTEGERS: f32 = 12_582_912.0;
+        *q = (v * inverse + INTEGERS).to_bits() as i8;
     }
-    Q8 { quants, scales, sums }
+}
+
+/// Rows that one thread quantises before it asks for more.
+fn rows_at_once(k: usize) -> usize {
+    (8192 / k).max(1)
+}
+
+impl Q8 {
+    fn new(x: &[f32], rows: usize, k: usize) -> Q8 {
+        let n = rows * (k / BLOCK);
+        let mut made =
+            Q8 { rows, quants: vec![0; n * BLOCK], scales: vec![0.0; n], sums: vec![0; n] };
+        let into = IntoQ8 {
+            rows,
+            quants: Filled::new(&mut made.quants),
+            scales: Filled::new(&mut made.scales),
+            sums: Filled::new(&mut made.sums),
+        };
+        each_row(x, rows, k, &into);
+        made
+    }
+}
+
+impl Q8K {
+    fn new(x: &[f32], rows: usize, k: usize) -> Q8K {
+        let n = rows * (k / SUPER);
+        let mut made =
+            Q8K { rows, quants: vec![0; n * SUPER], scales: vec![0.0; n], sums: vec![0; n * 16] };
+        let into = IntoQ8K {
+            rows,
+            quants: Filled::new(&mut made.quants),
+            scales: Filled::new(&mut made.scales),
+            sums: Filled::new(&mut made.sums),
+        };
+        each_row(x, rows, k, &into);
+        made
+    }
+}
+
+/// Where rows are rounded to.
+trait Into: Sync {
+    /// Implementations are `#[inline(always)]`.
+    fn row(&self, row: usize, x: &[f32]);
+}
+
+struct IntoQ8<'a> {
+    rows: usize,
+    quants: Filled<'a, i8>,
+    scales: Filled<'a, f32>,
+    sums: Filled<'a, i32>,
+}
+
+struct IntoQ8K<'a> {
+    rows: usize,
+    quants: Filled<'a, i8>,
+    scales: Filled<'a, f32>,
+    sums: Filled<'a, i16>,
+}
+
+impl Into for IntoQ8<'_> {
+    #[inline(always)]
+    fn row(&self, row: usize, x: &[f32]) {
+        for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+            let at = b * self.rows + row;
+            // SAFETY: this block of this row is nobody else's.
+            let (quants, scale, sum) = unsafe {
+                (
+                    self.quants.range(at * BLOCK, BLOCK),
+                    self.scales.range(at, 1),
+                    self.sums.range(at, 1),
+                )
+            };
+            let most = largest(x);
+            let inverse = if most == 0.0 { 0.0 } else { 127.0 / most };
+            quantise(x, inverse, quants);
+            sum[0] = quants.iter().map(|q| i32::from(*q)).sum();
+            scale[0] = f16::from_f32(most / 127.0).to_f32();
+        }
+    }
+}
+
+impl Into for IntoQ8K<'_> {
+    #[inline(always)]
+    fn row(&self, row: usize, x: &[f32]) {
+        for (b, x) in x.as_chunks::<SUPER>().0.iter().enumerate() {
+            let at = b * self.rows + row;
+            // SAFETY: this super-block of this row is nobody else's.
+            let (quants, scale, sums) = unsafe {
+                (
+                    self.quants.range(at * SUPER, SUPER),
+                    self.scales.range(at, 1),
+                    self.sums.range(at * 16, 16),
+                )
+            };
+            let most = largest(x);
+            // The number that is largest in size becomes -127, whatever its sign.
+            let sign = x.iter().find(|v| v.abs() == most).map_or(1.0, |v| v.signum());
+            let inverse = if most == 0.0 { 0.0 } else { -127.0 / (sign * most) };
+            quantise(x, inverse, quants);
+            scale[0] = if most == 0.0 { 0.0 } else { 1.0 / inverse };
+            for (sum, quants) in sums.iter_mut().zip(quants.as_chunks::<16>().0) {
+                *sum = quants.iter().map(|q| i16::from(*q)).sum();
+            }
+        }
+    }
+}
+
+/// Rounds each row in the widest registers, on several threads if it is worth it.
+fn each_row(x: &[f32], rows: usize, k: usize, into: &impl Into) {
+    struct Some<'a, T> {
+        x: &'a [f32],
+        rows: std::ops::Range<usize>,
+        k: usize,
+        into: &'a T,
+    }
+    impl<T: Into> Work for Some<'_, T> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, _: L) {
+            for row in self.rows {
+                self.into.row(row, &self.x[row * self.k..(row + 1) * self.k]);
+            }
+        }
+    }
+    let at_once = rows_at_once(k);
+    workers::run(rows.div_ceil(at_once), rows * k / 8, &|unit| {
+        let rows = unit * at_once..((unit + 1) * at_once).min(rows);
+        lanes::run(Some { x, rows, k, into });
+    });
 }

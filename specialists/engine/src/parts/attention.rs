@@ -1,14 +1,16 @@
 //! Grouped-query attention over a sequence's stored keys and values.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
 use super::linear::Linear;
-use crate::kernels::{Activations, dot_f32};
-use crate::kv::{PAGE, Pages};
+use crate::kernels::{Activations, Attend, Filled, Query, attend, share, sigmoid};
 use crate::math;
 use crate::rope::Rotation;
 use crate::step::Step;
 use crate::vector::Vector;
+
+/// Queries over one head of keys that are read together, about.
+const QUERIES: usize = 16;
 
 /// RMS norm of queries or keys before they are turned.
 pub(crate) enum HeadNorm {
@@ -70,7 +72,7 @@ impl Attention {
         }
         let mut out = self.attend(step, &q);
         if let Some(gate) = gate {
-            out.iter_mut().zip(&gate).for_each(|(o, g)| *o *= math::sigmoid(*g));
+            out.iter_mut().zip(&gate).for_each(|(o, g)| *o *= sigmoid(*g));
         }
         self.o.rows(&out)
     }
@@ -111,66 +113,48 @@ impl Attention {
     fn attend(&self, step: &Step<'_, '_>, q: &[f32]) -> Vec<f32> {
         let (hd, group) = (self.head_dim, self.heads / self.kv_heads);
         let sinks = self.sinks.as_ref().map(Vector::get);
-        let one = |(index, (q, out)): (usize, (&[f32], &mut [f32]))| {
-            let (row, head) = (index / self.heads, index % self.heads);
-            let (pages, position) = step.place(row);
-            let from = self.window.map_or(0, |w| (position + 1).saturating_sub(w));
-            let seen = from..position + 1;
-            let sink = sinks.map(|s| s[head]);
-            head_of(pages, self.store, seen, head / group * hd, q, self.scale, sink, out);
-        };
+        // Rows of one sequence, so many that their queries of one head of keys are read together.
+        let at_once = QUERIES.div_ceil(group);
+        let mut pieces: Vec<Range<usize>> = Vec::new();
+        for row in 0..step.rows() {
+            match pieces.last_mut() {
+                Some(last)
+                    if last.len() < at_once && step.segment(last.start) == step.segment(row) =>
+                {
+                    last.end = row + 1;
+                }
+                _ => pieces.push(row..row + 1),
+            }
+        }
         let mut out = vec![0f32; q.len()];
-        let seen = |row: usize| step.place(row).1 + 1;
-        let work: usize = (0..step.rows()).map(seen).sum::<usize>() * self.heads * hd;
-        // A few tokens are done before other threads are awake.
-        if work < 1 << 18 {
-            q.chunks_exact(hd).zip(out.chunks_exact_mut(hd)).enumerate().for_each(one);
-        } else {
-            q.par_chunks_exact(hd).zip(out.par_chunks_exact_mut(hd)).enumerate().for_each(one);
-        }
+        let filled = Filled::new(&mut out);
+        let seen: usize = (0..step.rows()).map(|row| step.place(row).1 + 1).sum();
+        share(pieces.len() * self.kv_heads, seen * self.heads * hd / 4, &|unit| {
+            let (rows, kv_head) = (&pieces[unit / self.kv_heads], unit % self.kv_heads);
+            let heads = kv_head * group..(kv_head + 1) * group;
+            let both = rows.clone().flat_map(|row| heads.clone().map(move |head| (row, head)));
+            let mut queries: Vec<Query<'_>> = both
+                .map(|(row, head)| {
+                    let (at, position) = ((row * self.heads + head) * hd, step.place(row).1);
+                    let from = self.window.map_or(0, |w| (position + 1).saturating_sub(w));
+                    Query {
+                        q: &q[at..at + hd],
+                        // SAFETY: this head of this row is nobody else's.
+                        out: unsafe { filled.range(at, hd) },
+                        sees: from..position + 1,
+                        sink: sinks.map(|s| s[head]),
+                    }
+                })
+                .collect();
+            let (pages, _) = step.place(rows.start);
+            attend(Attend {
+                format: pages.format(self.store),
+                page: |index| pages.page(self.store, index),
+                at: kv_head * hd,
+                scale: self.scale,
+                queries: &mut queries,
+            });
+        });
         out
-    }
-}
-
-/// One head of one row over the positions `seen`; `at` is where its head begins in a key.
-#[allow(clippy::too_many_arguments)]
-fn head_of(
-    pages: &Pages,
-    layer: usize,
-    seen: std::ops::Range<usize>,
-    at: usize,
-    q: &[f32],
-    scale: f32,
-    sink: Option<f32>,
-    out: &mut [f32],
-) {
-    let hd = q.len();
-    // The stored rows of `seen`, page by page: (page, rows within it).
-    let pieces = || {
-        (seen.start / PAGE..seen.end.div_ceil(PAGE)).map(|page| {
-            let first = page * PAGE;
-            (page, seen.start.saturating_sub(first)..(seen.end - first).min(PAGE))
-        })
-    };
-    let mut scores = Vec::with_capacity(seen.len() + 1);
-    for (page, rows) in pieces() {
-        let keys = pages.keys(layer, page);
-        let dim = keys.len() / PAGE;
-        for key in keys.chunks_exact(dim).take(rows.end).skip(rows.start) {
-            scores.push(dot_f32(q, &key[at..at + hd]) * scale);
-        }
-    }
-    scores.extend(sink);
-    math::softmax(&mut scores);
-    out.fill(0.0);
-    let mut weights = scores.iter();
-    for (page, rows) in pieces() {
-        let values = pages.values(layer, page);
-        let dim = values.len() / PAGE;
-        let values = values.chunks_exact(dim).take(rows.end).skip(rows.start);
-        // Values first: a zip asks its second side only when the first gave something.
-        for (value, weight) in values.zip(&mut weights) {
-            out.iter_mut().zip(&value[at..at + hd]).for_each(|(o, v)| *o += weight * v);
-        }
     }
 }

@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use super::linear::Linear;
-use crate::kernels::{Activations, dot_f32};
+use crate::kernels::{Activations, dot_f32, sigmoid, silu};
 use crate::math;
 use crate::step::Step;
 use crate::vector::Vector;
@@ -111,7 +111,7 @@ impl DeltaNet {
         let (weight, hd) = (self.norm.get(), self.head_dim);
         for (head, z) in out.chunks_exact_mut(hd).zip(inputs.z.chunks_exact(hd)) {
             math::rms_norm_in_place(head, weight, self.eps);
-            head.iter_mut().zip(z).for_each(|(o, z)| *o *= math::silu(*z));
+            head.iter_mut().zip(z).for_each(|(o, z)| *o *= silu(*z));
         }
         self.out.rows(&out)
     }
@@ -154,7 +154,7 @@ impl DeltaNet {
                 (half(0), half(1))
             }
         };
-        beta.iter_mut().for_each(|b| *b = math::sigmoid(*b));
+        beta.iter_mut().for_each(|b| *b = sigmoid(*b));
         for row in decay.chunks_exact_mut(self.value_heads) {
             for ((alpha, dt), a) in row.iter_mut().zip(self.dt.get()).zip(self.a.get()) {
                 *alpha = (math::softplus(*alpha + dt) * a).exp();
@@ -172,7 +172,7 @@ impl DeltaNet {
         for (i, row) in rows.chunks_exact_mut(channels).enumerate() {
             for (c, out) in row.iter_mut().enumerate() {
                 let tap = |t: usize| before[(i + t) * channels + c] * kernel[c * self.taps + t];
-                *out = math::silu((0..self.taps).map(tap).sum());
+                *out = silu((0..self.taps).map(tap).sum());
             }
             for head in row[..2 * self.key_dim()].chunks_exact_mut(self.head_dim) {
                 math::unit_length(head, self.eps);

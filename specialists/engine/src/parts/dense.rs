@@ -1,36 +1,7 @@
 //! The feed-forward layer that every token takes.
 
 use super::linear::Linear;
-use crate::kernels::Activations;
-use crate::math;
-
-/// What a gate does to what it gates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activation {
-    /// `silu(gate) * up`
-    Silu,
-    /// `gelu(gate) * up`, by the tanh approximation (1606.08415).
-    Gelu,
-    /// gpt-oss: `g sigmoid(1.702 g) (u + 1)`, g at most 7, u within 7 of zero.
-    ClampedSwiglu,
-}
-
-impl Activation {
-    /// `gate = act(gate, up)`, number by number.
-    pub fn apply(self, gate: &mut [f32], up: &[f32]) {
-        let pairs = gate.iter_mut().zip(up);
-        match self {
-            Activation::Silu => pairs.for_each(|(g, u)| *g = math::silu(*g) * u),
-            Activation::Gelu => pairs.for_each(|(g, u)| *g = math::gelu(*g) * u),
-            Activation::ClampedSwiglu => pairs.for_each(|(g, u)| {
-                const ALPHA: f32 = 1.702;
-                const LIMIT: f32 = 7.0;
-                let (x, y) = (g.min(LIMIT), u.clamp(-LIMIT, LIMIT));
-                *g = x / (1.0 + (-ALPHA * x).exp()) * (y + 1.0);
-            }),
-        }
-    }
-}
+use crate::kernels::{Activation, Activations, Gated, Job, compute};
 
 /// `down(act(gate(x), up(x)))`
 pub(crate) struct Dense {
@@ -49,9 +20,17 @@ impl Dense {
     /// `x` and the result are [rows, dim].
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         let mut x = Activations::new(x, self.gate.weight.k);
-        let mut gate = self.gate.forward(&mut x);
-        let up = self.up.forward(&mut x);
-        self.activation.apply(&mut gate, &up);
-        self.down.rows(&gate)
+        x.prepare_for(&self.gate.weight);
+        x.prepare_for(&self.up.weight);
+        let mut out = vec![0f32; x.rows() * self.gate.weight.rows];
+        compute([Job::Gated(Gated {
+            w: [&self.gate.weight, &self.up.weight],
+            bias: [self.gate.bias(), self.up.bias()],
+            activation: self.activation,
+            x: &x,
+            picks: x.all(),
+            out: &mut out,
+        })]);
+        self.down.rows(&out)
     }
 }

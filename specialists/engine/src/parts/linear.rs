@@ -23,6 +23,10 @@ impl Linear {
         out
     }
 
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_ref().map(Vector::get)
+    }
+
     /// The same for rows that only this matrix reads.
     pub fn rows(&self, x: &[f32]) -> Vec<f32> {
         self.forward(&mut Activations::new(x, self.weight.k))

@@ -8,11 +8,9 @@
 //! belong to.
 
 use config::Missing;
-use rayon::prelude::*;
 
-use super::dense::Activation;
 use super::linear::{Linear, add};
-use crate::kernels::{Activations, Matrix, matmul, matmul_rows};
+use crate::kernels::{Activation, Activations, Gated, Job, Matrix, Product, compute};
 use crate::mapping::Region;
 use crate::math;
 use crate::step::{Ran, Step};
@@ -117,23 +115,17 @@ impl Routed {
         let absent = step.experts.prepare(layer, &used, &|e| wish(e).unwrap_or_default());
         activations.prepare_for(&self.experts[0].gate);
         activations.prepare_for(&self.experts[0].up);
-        let activations = &activations;
-        let outputs: Vec<Vec<f32>> = used
-            .par_iter()
-            .with_min_len(2)
-            .map(|&e| {
-                let picked: Vec<usize> = pairs[e].iter().map(|&(row, _)| row).collect();
-                self.experts[e].forward(self.activation, activations, &picked)
-            })
-            .collect();
+        // Where an expert's outputs begin among those of all pairs.
+        let picks: Vec<u32> =
+            used.iter().flat_map(|&e| pairs[e].iter().map(|&(row, _)| row as u32)).collect();
+        let outputs = self.experts_of(&used, &pairs, &activations, &picks);
         step.experts.passed(layer, &used, absent);
 
         // Gate and add in the order of ranks, so that a row's sum does not depend on its batch.
         let mut at: Vec<&[f32]> = vec![&[]; rows * self.top_k];
-        for (&e, output) in used.iter().zip(&outputs) {
-            for (&(row, rank), y) in pairs[e].iter().zip(output.chunks_exact(dim)) {
-                at[row * self.top_k + rank] = y;
-            }
+        let ranks = used.iter().flat_map(|&e| &pairs[e]);
+        for (&(row, rank), y) in ranks.zip(outputs.chunks_exact(dim)) {
+            at[row * self.top_k + rank] = y;
         }
         let mut out = vec![0f32; rows * dim];
         for (row, (ran, out)) in ran.iter_mut().zip(out.chunks_exact_mut(dim)).enumerate() {
@@ -144,6 +136,51 @@ impl Routed {
             }
         }
         step.tap(layer, &ran);
+        out
+    }
+
+    /// What the used experts make of their rows, `picks` expert after expert: [picks, dim].
+    fn experts_of(
+        &self,
+        used: &[usize],
+        pairs: &[Vec<(usize, usize)>],
+        x: &Activations<'_>,
+        picks: &[u32],
+    ) -> Vec<f32> {
+        let (ff, dim) = (self.experts[0].gate.rows, self.experts[0].down.rows);
+        let mut hidden = vec![0f32; picks.len() * ff];
+        let (mut left, mut to) = (picks, &mut hidden[..]);
+        compute(used.iter().map(|&e| {
+            let (expert, out);
+            (expert, left) = left.split_at(pairs[e].len());
+            (out, to) = std::mem::take(&mut to).split_at_mut(expert.len() * ff);
+            let Expert { gate, up, bias, .. } = &self.experts[e];
+            let bias = [&bias[0], &bias[1]].map(Option::as_deref);
+            let activation = self.activation;
+            Job::Gated(Gated { w: [gate, up], bias, activation, x, picks: expert, out })
+        }));
+        let mut hidden = Activations::new(&hidden, ff);
+        hidden.prepare_for(&self.experts[0].down);
+        let mut out = vec![0f32; picks.len() * dim];
+        let (mut left, mut to) = (hidden.all(), &mut out[..]);
+        compute(used.iter().map(|&e| {
+            let (expert, out);
+            (expert, left) = left.split_at(pairs[e].len());
+            (out, to) = std::mem::take(&mut to).split_at_mut(expert.len() * dim);
+            Job::Product(Product { w: &self.experts[e].down, x: &hidden, picks: expert, out })
+        }));
+        let mut rows = out.chunks_exact_mut(dim);
+        for &e in used {
+            let Expert { scale, bias, .. } = &self.experts[e];
+            for row in rows.by_ref().take(pairs[e].len()) {
+                if let Some(scale) = scale {
+                    row.iter_mut().for_each(|v| *v *= scale);
+                }
+                if let Some(bias) = &bias[2] {
+                    add(row, bias);
+                }
+            }
+        }
         out
     }
 
@@ -186,35 +223,6 @@ impl Routed {
             Ran { ran: ran.into_iter().map(|(e, gate)| (e, gate, 0.0)).collect(), full, missing }
         })
         .collect()
-    }
-}
-
-impl Expert {
-    /// [picked, dim]
-    fn forward(&self, activation: Activation, x: &Activations<'_>, picked: &[usize]) -> Vec<f32> {
-        let ff = self.gate.rows;
-        let mut gate = vec![0f32; picked.len() * ff];
-        let mut up = vec![0f32; picked.len() * ff];
-        matmul_rows(&self.gate, x, picked, &mut gate);
-        matmul_rows(&self.up, x, picked, &mut up);
-        for (out, bias) in [(&mut gate, &self.bias[0]), (&mut up, &self.bias[1])] {
-            add_each(out, bias);
-        }
-        activation.apply(&mut gate, &up);
-        let mut out = vec![0f32; picked.len() * self.down.rows];
-        matmul(&self.down, &mut Activations::new(&gate, ff), &mut out);
-        if let Some(scale) = self.scale {
-            out.iter_mut().for_each(|v| *v *= scale);
-        }
-        add_each(&mut out, &self.bias[2]);
-        out
-    }
-}
-
-/// Adds a bias to each row.
-fn add_each(rows: &mut [f32], bias: &Option<Vec<f32>>) {
-    if let Some(bias) = bias {
-        rows.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
     }
 }
 

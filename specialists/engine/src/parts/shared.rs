@@ -3,8 +3,7 @@
 use super::dense::Dense;
 use super::linear::add;
 use super::routed::{Expert, Routed};
-use crate::kernels::dot_f32;
-use crate::math;
+use crate::kernels::{dot_f32, sigmoid};
 use crate::step::Step;
 use crate::vector::Vector;
 
@@ -25,7 +24,7 @@ impl Shared {
         let mut out = self.dense.forward(x);
         let gate = self.gate.get();
         for (out, x) in out.chunks_exact_mut(gate.len()).zip(x.chunks_exact(gate.len())) {
-            let open = math::sigmoid(dot_f32(gate, x));
+            let open = sigmoid(dot_f32(gate, x));
             out.iter_mut().for_each(|v| *v *= open);
         }
         out

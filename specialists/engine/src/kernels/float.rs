@@ -1,0 +1,131 @@
+//! Dot products of rows of F32, F16 and BF16.
+//!
+//! Number i of a row goes to sum i mod 16, in order, by `fma`; the sixteen are then added in halves: 0 with 8, then 0
+//! with 4, and so on.
+
+use super::lanes::{self, Lanes, Work};
+
+/// Sums of a dot product.
+const SUMS: usize = 16;
+/// Rows of weights at once: as many chains of additions run side by side.
+pub(super) const ROWS: usize = 4;
+
+/// How numbers lie in a file.
+pub(super) trait Float: Copy {
+    /// `L::N` of them.
+    ///
+    /// # Safety
+    ///
+    /// They lie at `p`.
+    unsafe fn load<L: Lanes>(l: L, p: *const Self) -> L::F;
+    fn one(self) -> f32;
+}
+
+impl Float for f32 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(l: L, p: *const f32) -> L::F {
+        // SAFETY: by the caller; so below.
+        unsafe { l.load_f(p) }
+    }
+    #[inline(always)]
+    fn one(self) -> f32 {
+        self
+    }
+}
+
+impl Float for half::f16 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(l: L, p: *const half::f16) -> L::F {
+        // SAFETY: see above.
+        unsafe { l.load_half(p.cast()) }
+    }
+    #[inline(always)]
+    fn one(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Float for half::bf16 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(l: L, p: *const half::bf16) -> L::F {
+        // SAFETY: see above.
+        unsafe { l.load_brain(p.cast()) }
+    }
+    #[inline(always)]
+    fn one(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// The sixteen sums as one.
+#[inline(always)]
+fn whole(mut sums: [f32; SUMS]) -> f32 {
+    let mut half = SUMS / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
+/// `R` rows with one row of activations.
+///
+/// # Safety
+///
+/// `k` numbers lie at each of `rows` and at `x`.
+#[inline(always)]
+pub(super) unsafe fn dots<L: Lanes, T: Float, const R: usize>(
+    l: L,
+    rows: [*const T; R],
+    x: *const f32,
+    k: usize,
+) -> [f32; R] {
+    // Sixteen lanes are one, two or four registers.
+    let mut acc = [[l.splat_f(0.0); 4]; R];
+    for at in (0..k / SUMS * SUMS).step_by(SUMS) {
+        for part in 0..SUMS / L::N {
+            let at = at + part * L::N;
+            // SAFETY: by the caller.
+            let y = unsafe { l.load_f(x.add(at)) };
+            for r in 0..R {
+                // SAFETY: by the caller.
+                let w = unsafe { T::load(l, rows[r].add(at)) };
+                acc[r][part] = l.fma(w, y, acc[r][part]);
+            }
+        }
+    }
+    let mut out = [0f32; R];
+    for r in 0..R {
+        let mut sums = [0f32; SUMS];
+        for part in 0..SUMS / L::N {
+            // SAFETY: `sums` has room for all parts.
+            unsafe { l.store_f(sums.as_mut_ptr().add(part * L::N), acc[r][part]) };
+        }
+        for (sum, at) in sums.iter_mut().zip(k / SUMS * SUMS..k) {
+            // SAFETY: by the caller.
+            let (w, y) = unsafe { (rows[r].add(at).read_unaligned().one(), x.add(at).read()) };
+            *sum = w.mul_add(y, *sum);
+        }
+        out[r] = whole(sums);
+    }
+    out
+}
+
+/// Sum of `a[i] * b[i]`; equal lengths.
+pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
+    struct Dot<'a>(&'a [f32], &'a [f32]);
+    impl Work for Dot<'_> {
+        type Output = f32;
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> f32 {
+            // SAFETY: both have `len` numbers.
+            let [sum] = unsafe { dots(l, [self.0.as_ptr()], self.1.as_ptr(), self.0.len()) };
+            sum
+        }
+    }
+    assert_eq!(a.len(), b.len());
+    lanes::run(Dot(a, b))
+}

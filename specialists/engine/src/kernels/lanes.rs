@@ -1,0 +1,231 @@
+//! Registers: what kernels are written with, in the instructions of each processor.
+//!
+//! A kernel is one generic function over [`Lanes`]; [`run`] compiles it for every set of instructions and picks, at run
+//! time, the widest that the processor has.  Every operation is defined by what `portable` does in plain Rust, and all
+//! sets give its bits: a kernel keeps each output number in one lane, so that how many lanes there are changes how fast
+//! it comes, not what it is.
+//!
+//! To add a set of instructions: a file beside `portable` that implements [`Lanes`], and its lines in [`Set`].  NEON compiles only for aarch64; its four lanes are those of `portable::Plain<4>`, on which all
+//! kernels are tested.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+use std::sync::LazyLock;
+
+use portable::Plain;
+
+/// The most lanes that any set has.
+pub(crate) const MOST: usize = 16;
+
+/// Where as many rows of weights begin as there are lanes.
+pub(crate) type Rows = [*const u8; MOST];
+
+/// A set of instructions.  A value of the type is the proof that the processor has it, so that its methods are safe but
+/// for the pointers they take.
+///
+/// A register holds [`Lanes::N`] numbers of 32 bits; as integers they may also stand for four bytes or two halves each.
+pub(crate) trait Lanes: Copy {
+    const N: usize;
+    /// How much larger the weights that [`Lanes::signed`] makes are than what they stand for.
+    const SIGNED_OFFSET: i32;
+    type I: Copy;
+    type F: Copy;
+
+    fn splat(self, v: i32) -> Self::I;
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
+    fn add(self, a: Self::I, b: Self::I) -> Self::I;
+    fn sub(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The low 32 bits of the product.
+    fn mul(self, a: Self::I, b: Self::I) -> Self::I;
+    fn shl(self, a: Self::I, by: u32) -> Self::I;
+    /// Zeros come in.
+    fn shr(self, a: Self::I, by: u32) -> Self::I;
+    /// Each byte, below 16, replaced by that byte of the table.
+    fn lookup(self, table: &[u8; 16], a: Self::I) -> Self::I;
+    /// `acc` plus the products of the four bytes of each lane; `w` unsigned and below 128, `y` signed and above -128.
+    fn dot(self, acc: Self::I, w: Self::I, y: Self::I) -> Self::I;
+    /// Signed bytes as [`Lanes::dot_signed`] takes them.
+    fn signed(self, w: Self::I) -> Self::I;
+    /// As `dot` with what `signed` made.
+    fn dot_signed(self, acc: Self::I, w: Self::I, y: Self::I) -> Self::I;
+    /// `acc` plus the products of the two signed halves of each lane.
+    fn pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    fn float(self, a: Self::I) -> Self::F;
+    /// The low half of each lane as F16.
+    fn half(self, a: Self::I) -> Self::F;
+
+    fn splat_f(self, v: f32) -> Self::F;
+    fn mul_f(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+
+    /// # Safety
+    ///
+    /// `N` numbers lie at `p`.
+    unsafe fn load_f(self, p: *const f32) -> Self::F;
+    /// # Safety
+    ///
+    /// As `load_f`, to write.
+    unsafe fn store_f(self, p: *mut f32, v: Self::F);
+    /// `N` numbers in F16.
+    ///
+    /// # Safety
+    ///
+    /// They lie at `p`.
+    unsafe fn load_half(self, p: *const u16) -> Self::F;
+    /// `N` numbers in BF16.
+    ///
+    /// # Safety
+    ///
+    /// They lie at `p`.
+    unsafe fn load_brain(self, p: *const u16) -> Self::F;
+    /// `N` signed bytes.
+    ///
+    /// # Safety
+    ///
+    /// They lie at `p`.
+    unsafe fn load_bytes(self, p: *const i8) -> Self::I;
+    /// Sixteen bytes of each row: the first four in the first register, lane by lane, and so on.
+    ///
+    /// # Safety
+    ///
+    /// They lie `at` bytes behind the first `N` of `rows`.
+    unsafe fn quads(self, rows: &Rows, at: usize) -> [Self::I; 4];
+    /// Four bytes of each row.
+    ///
+    /// # Safety
+    ///
+    /// As `quads`.
+    unsafe fn dwords(self, rows: &Rows, at: usize) -> Self::I;
+    /// An F16 of each row.
+    ///
+    /// # Safety
+    ///
+    /// As `quads`.
+    unsafe fn halves(self, rows: &Rows, at: usize) -> Self::F;
+    /// Brings what lies there near, some time.
+    fn prefetch(self, p: *const u8);
+}
+
+/// `f` of 0 to 7.  Where registers are concerned this stands for `std::array::from_fn`, whose steps are not compiled with
+/// the set's instructions.
+#[inline(always)]
+pub(crate) fn eight<T>(f: impl Fn(usize) -> T) -> [T; 8] {
+    [f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)]
+}
+
+/// `f` of 0 to 15.
+#[inline(always)]
+pub(crate) fn sixteen<T>(f: impl Fn(usize) -> T) -> [T; 16] {
+    let ([a, b, c, d, e, g, h, i], [j, k, l, m, n, o, p, q]) = (eight(&f), eight(|i| f(i + 8)));
+    [a, b, c, d, e, g, h, i, j, k, l, m, n, o, p, q]
+}
+
+/// Something to be done in registers.
+pub(crate) trait Work {
+    type Output;
+
+    /// Implementations are `#[inline(always)]`, as is all that they call with `lanes`, so that they are compiled with
+    /// the set's instructions.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// The sets that programs choose among.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Set {
+    Plain,
+    /// As many lanes as NEON.
+    #[cfg(test)]
+    PlainFour,
+    /// As many as AVX-512.
+    #[cfg(test)]
+    PlainSixteen,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+impl Set {
+    /// All that this processor has, the widest last.
+    pub fn all() -> Vec<Set> {
+        let mut all = vec![
+            #[cfg(test)]
+            Set::PlainFour,
+            #[cfg(test)]
+            Set::PlainSixteen,
+            Set::Plain,
+        ];
+        #[cfg(target_arch = "x86_64")]
+        if avx2::detected() {
+            all.push(Set::Avx2);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if avx2::detected() && avx512::detected() {
+            all.push(Set::Avx512);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if neon::detected() {
+            all.push(Set::Neon);
+        }
+        all
+    }
+
+    /// Lanes in its registers.
+    pub fn lanes(self) -> usize {
+        match self {
+            Set::Plain => <Plain<8> as Lanes>::N,
+            #[cfg(test)]
+            Set::PlainFour => <Plain<4> as Lanes>::N,
+            #[cfg(test)]
+            Set::PlainSixteen => <Plain<16> as Lanes>::N,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => <avx2::Avx2 as Lanes>::N,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => <avx512::Avx512 as Lanes>::N,
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => <neon::Neon as Lanes>::N,
+        }
+    }
+}
+
+/// The widest set of this processor.
+pub(crate) static WIDEST: LazyLock<Set> =
+    LazyLock::new(|| Set::all().last().copied().unwrap_or(Set::Plain));
+
+/// Does the work with the widest registers there are.
+#[inline]
+pub(crate) fn run<W: Work>(work: W) -> W::Output {
+    run_with(*WIDEST, work)
+}
+
+/// The same with a set out of [`Set::all`].
+#[inline]
+pub(crate) fn run_with<W: Work>(set: Set, work: W) -> W::Output {
+    match set {
+        Set::Plain => work.run(Plain::<8>),
+        #[cfg(test)]
+        Set::PlainFour => work.run(Plain::<4>),
+        #[cfg(test)]
+        Set::PlainSixteen => work.run(Plain::<16>),
+        // SAFETY: the set was detected, in this and the next two.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx2 => unsafe { avx2::run(work) },
+        // SAFETY: see above.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx512 => unsafe { avx512::run(work) },
+        // SAFETY: see above.
+        #[cfg(target_arch = "aarch64")]
+        Set::Neon => unsafe { neon::run(work) },
+    }
+}

@@ -1,0 +1,194 @@
+//! AVX-512 with VNNI: sixteen lanes.
+
+use std::arch::x86_64::*;
+
+use super::avx2::eight_halves;
+use super::{Lanes, Rows, Work};
+
+/// Exists only where the instructions do.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+/// Beside what AVX2 needs.
+pub(super) fn detected() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// # Safety
+///
+/// The instructions were detected.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn run<W: Work>(work: W) -> W::Output {
+    work.run(Avx512(()))
+}
+
+// SAFETY, for every block of this file: the value `self` proves that the processor has the instructions, and pointers
+// are good by the contracts of `Lanes`.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Lanes for Avx512 {
+    const N: usize = 16;
+    const SIGNED_OFFSET: i32 = 128;
+    type I = __m512i;
+    type F = __m512;
+
+    #[inline(always)]
+    fn splat(self, v: i32) -> __m512i {
+        unsafe { _mm512_set1_epi32(v) }
+    }
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_and_si512(a, b) }
+    }
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_mullo_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn shl(self, a: __m512i, by: u32) -> __m512i {
+        unsafe { _mm512_sllv_epi32(a, _mm512_set1_epi32(by as i32)) }
+    }
+    #[inline(always)]
+    fn shr(self, a: __m512i, by: u32) -> __m512i {
+        unsafe { _mm512_srlv_epi32(a, _mm512_set1_epi32(by as i32)) }
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], a: __m512i) -> __m512i {
+        unsafe {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm512_shuffle_epi8(table, a)
+        }
+    }
+    #[inline(always)]
+    fn dot(self, acc: __m512i, w: __m512i, y: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(acc, w, y) }
+    }
+    #[inline(always)]
+    fn signed(self, w: __m512i) -> __m512i {
+        // The instruction wants unsigned times signed.
+        unsafe { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
+    }
+    #[inline(always)]
+    fn dot_signed(self, acc: __m512i, w: __m512i, y: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(acc, w, y) }
+    }
+    #[inline(always)]
+    fn pairs(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_dpwssd_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    fn float(self, a: __m512i) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn half(self, a: __m512i) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
+    }
+
+    #[inline(always)]
+    fn splat_f(self, v: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(v) }
+    }
+    #[inline(always)]
+    fn mul_f(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f(self, p: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store_f(self, p: *mut f32, v: __m512) {
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_brain(self, p: *const u16) -> __m512 {
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const i8) -> __m512i {
+        unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn quads(self, rows: &Rows, at: usize) -> [__m512i; 4] {
+        unsafe {
+            let load = |r: usize| _mm_loadu_si128(rows[r].add(at).cast());
+            let four = |r: usize| {
+                let all = _mm512_castsi128_si512(load(r));
+                let all = _mm512_inserti32x4::<1>(all, load(r + 4));
+                let all = _mm512_inserti32x4::<2>(all, load(r + 8));
+                _mm512_inserti32x4::<3>(all, load(r + 12))
+            };
+            let (a, b, c, d) = (four(0), four(1), four(2), four(3));
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn dwords(self, rows: &Rows, at: usize) -> __m512i {
+        unsafe {
+            let d = |r: usize| rows[r].add(at).cast::<i32>().read_unaligned();
+            let eight = |r: usize| {
+                _mm256_set_epi32(
+                    d(r + 7),
+                    d(r + 6),
+                    d(r + 5),
+                    d(r + 4),
+                    d(r + 3),
+                    d(r + 2),
+                    d(r + 1),
+                    d(r),
+                )
+            };
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(eight(0)), eight(8))
+        }
+    }
+    #[inline(always)]
+    unsafe fn halves(self, rows: &Rows, at: usize) -> __m512 {
+        unsafe {
+            let all = _mm256_set_m128i(eight_halves!(rows, at, 8), eight_halves!(rows, at, 0));
+            _mm512_cvtph_ps(all)
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}

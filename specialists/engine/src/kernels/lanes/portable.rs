@@ -1,0 +1,141 @@
+//! Registers of `N` lanes in plain Rust: what every operation means.
+
+use half::{bf16, f16};
+
+use super::{Lanes, Rows};
+
+/// `N` lanes of 32 bits, any number up to [`super::MOST`].
+#[derive(Clone, Copy)]
+pub(crate) struct Plain<const N: usize>;
+
+fn each<const N: usize, A: Copy, B: Copy, C>(
+    a: [A; N],
+    b: [B; N],
+    f: impl Fn(A, B) -> C,
+) -> [C; N] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+fn bytes(a: i32) -> [u8; 4] {
+    a.to_le_bytes()
+}
+
+impl<const N: usize> Plain<N> {
+    /// A number of `B` bytes out of each row.
+    ///
+    /// # Safety
+    ///
+    /// It lies `at` bytes behind the first `N` of `rows`.
+    unsafe fn read<const B: usize>(rows: &Rows, at: usize) -> [[u8; B]; N] {
+        // SAFETY: by the caller; bytes need no alignment.
+        std::array::from_fn(|r| unsafe { rows[r].add(at).cast::<[u8; B]>().read() })
+    }
+}
+
+impl<const N: usize> Lanes for Plain<N> {
+    const N: usize = N;
+    const SIGNED_OFFSET: i32 = 0;
+    type I = [i32; N];
+    type F = [f32; N];
+
+    fn splat(self, v: i32) -> Self::I {
+        [v; N]
+    }
+    fn and(self, a: Self::I, b: Self::I) -> Self::I {
+        each(a, b, |a, b| a & b)
+    }
+    fn or(self, a: Self::I, b: Self::I) -> Self::I {
+        each(a, b, |a, b| a | b)
+    }
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I {
+        each(a, b, |a, b| a ^ b)
+    }
+    fn add(self, a: Self::I, b: Self::I) -> Self::I {
+        each(a, b, i32::wrapping_add)
+    }
+    fn sub(self, a: Self::I, b: Self::I) -> Self::I {
+        each(a, b, i32::wrapping_sub)
+    }
+    fn mul(self, a: Self::I, b: Self::I) -> Self::I {
+        each(a, b, i32::wrapping_mul)
+    }
+    fn shl(self, a: Self::I, by: u32) -> Self::I {
+        a.map(|a| a << by)
+    }
+    fn shr(self, a: Self::I, by: u32) -> Self::I {
+        a.map(|a| (a as u32 >> by) as i32)
+    }
+    fn lookup(self, table: &[u8; 16], a: Self::I) -> Self::I {
+        a.map(|a| i32::from_le_bytes(bytes(a).map(|b| table[usize::from(b & 15)])))
+    }
+    fn dot(self, acc: Self::I, w: Self::I, y: Self::I) -> Self::I {
+        let four =
+            |w, y| (0..4).map(|i| i32::from(bytes(w)[i]) * i32::from(bytes(y)[i] as i8)).sum();
+        self.add(acc, each(w, y, four))
+    }
+    fn signed(self, w: Self::I) -> Self::I {
+        w
+    }
+    fn dot_signed(self, acc: Self::I, w: Self::I, y: Self::I) -> Self::I {
+        let byte = |v: i32, i: usize| i32::from(bytes(v)[i] as i8);
+        let four = |w, y| (0..4).map(|i| byte(w, i) * byte(y, i)).sum();
+        self.add(acc, each(w, y, four))
+    }
+    fn pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        let two =
+            |a: i32, b: i32| i32::from(a as i16) * i32::from(b as i16) + (a >> 16) * (b >> 16);
+        self.add(acc, each(a, b, two))
+    }
+    fn float(self, a: Self::I) -> Self::F {
+        a.map(|a| a as f32)
+    }
+    fn half(self, a: Self::I) -> Self::F {
+        a.map(|a| f16::from_bits(a as u16).to_f32())
+    }
+
+    fn splat_f(self, v: f32) -> Self::F {
+        [v; N]
+    }
+    fn mul_f(self, a: Self::F, b: Self::F) -> Self::F {
+        each(a, b, |a, b| a * b)
+    }
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+
+    unsafe fn load_f(self, p: *const f32) -> Self::F {
+        // SAFETY: by the caller.
+        unsafe { p.cast::<[f32; N]>().read_unaligned() }
+    }
+    unsafe fn store_f(self, p: *mut f32, v: Self::F) {
+        // SAFETY: by the caller.
+        unsafe { p.cast::<[f32; N]>().write_unaligned(v) }
+    }
+    unsafe fn load_half(self, p: *const u16) -> Self::F {
+        // SAFETY: by the caller.
+        let all = unsafe { p.cast::<[u16; N]>().read_unaligned() };
+        all.map(|bits| f16::from_bits(bits).to_f32())
+    }
+    unsafe fn load_brain(self, p: *const u16) -> Self::F {
+        // SAFETY: by the caller.
+        let all = unsafe { p.cast::<[u16; N]>().read_unaligned() };
+        all.map(|bits| bf16::from_bits(bits).to_f32())
+    }
+    unsafe fn load_bytes(self, p: *const i8) -> Self::I {
+        // SAFETY: by the caller.
+        unsafe { p.cast::<[i8; N]>().read_unaligned() }.map(i32::from)
+    }
+    unsafe fn quads(self, rows: &Rows, at: usize) -> [Self::I; 4] {
+        // SAFETY: by the caller.
+        std::array::from_fn(|j| unsafe { self.dwords(rows, at + 4 * j) })
+    }
+    unsafe fn dwords(self, rows: &Rows, at: usize) -> Self::I {
+        // SAFETY: by the caller.
+        unsafe { Self::read::<4>(rows, at) }.map(i32::from_le_bytes)
+    }
+    unsafe fn halves(self, rows: &Rows, at: usize) -> Self::F {
+        // SAFETY: by the caller.
+        unsafe { Self::read::<2>(rows, at) }.map(|b| f16::from_le_bytes(b).to_f32())
+    }
+    fn prefetch(self, _: *const u8) {}
+}

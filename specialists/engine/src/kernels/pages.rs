@@ -1,0 +1,236 @@
+//! Keys and values of [`PAGE`] tokens as they lie in a page, and how one token's are written.
+//!
+//! Keys lie number by number, each of all tokens side by side, so that one register holds as many tokens' scores;
+//! values lie token by token, so that one register holds as many of the answer's numbers.
+
+use half::f16;
+
+use super::lanes::Lanes;
+
+/// Tokens in a page.
+pub const PAGE: usize = 32;
+/// Numbers that share a scale in [`Precision::Q8`].
+const BLOCK: usize = 32;
+
+/// How exactly keys and values are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Precision {
+    #[default]
+    F32,
+    F16,
+    /// Signed bytes, 32 with an F16 scale.
+    Q8,
+}
+
+/// Keys and values of one layer in a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageFormat {
+    pub precision: Precision,
+    /// Numbers of a token's key, and of its value: those of all heads.
+    pub dim: usize,
+}
+
+impl PageFormat {
+    /// Bytes of keys alone, and of values.
+    fn half_bytes(self) -> usize {
+        let numbers = PAGE * self.dim;
+        match self.precision {
+            Precision::F32 => 4 * numbers,
+            Precision::F16 => 2 * numbers,
+            Precision::Q8 => numbers + 2 * PAGE * self.dim.div_ceil(BLOCK),
+        }
+    }
+
+    /// Bytes of both.
+    pub fn bytes(self) -> usize {
+        2 * self.half_bytes()
+    }
+
+    /// Writes the key and the value of the `token`-th token, [dim] each.
+    ///
+    /// # Safety
+    ///
+    /// `bytes` bytes that nobody reads meanwhile lie at `page`.
+    pub unsafe fn put(self, page: *mut u8, token: usize, key: &[f32], value: &[f32]) {
+        assert!(token < PAGE && key.len() == self.dim && value.len() == self.dim);
+        // SAFETY: within the page, by the layout; below as well.
+        let values = unsafe { page.add(self.half_bytes()) };
+        match self.precision {
+            Precision::F32 => {
+                let (keys, values) = (page.cast::<f32>(), values.cast::<f32>());
+                for (d, (k, v)) in key.iter().zip(value).enumerate() {
+                    // SAFETY: see above.
+                    unsafe {
+                        keys.add(d * PAGE + token).write(*k);
+                        values.add(token * self.dim + d).write(*v);
+                    }
+                }
+            }
+            Precision::F16 => {
+                let (keys, values) = (page.cast::<f16>(), values.cast::<f16>());
+                for (d, (k, v)) in key.iter().zip(value).enumerate() {
+                    // SAFETY: see above.
+                    unsafe {
+                        keys.add(d * PAGE + token).write(f16::from_f32(*k));
+                        values.add(token * self.dim + d).write(f16::from_f32(*v));
+                    }
+                }
+            }
+            Precision::Q8 => {
+                let blocks = self.dim.div_ceil(BLOCK);
+                let both = key.chunks(BLOCK).zip(value.chunks(BLOCK)).enumerate();
+                for (b, (k, v)) in both {
+                    let ((k_scale, k_inverse), (v_scale, v_inverse)) = (scale(k), scale(v));
+                    // SAFETY: see above.
+                    unsafe {
+                        let scales = page.add(PAGE * self.dim).cast::<f16>();
+                        scales.add(b * PAGE + token).write(k_scale);
+                        let scales = values.add(PAGE * self.dim).cast::<f16>();
+                        scales.add(token * blocks + b).write(v_scale);
+                        for (i, (k, v)) in k.iter().zip(v).enumerate() {
+                            let d = b * BLOCK + i;
+                            let byte = |v: f32, inverse: f32| (v * inverse).round_ties_even() as i8;
+                            page.cast::<i8>().add(d * PAGE + token).write(byte(*k, k_inverse));
+                            values
+                                .cast::<i8>()
+                                .add(token * self.dim + d)
+                                .write(byte(*v, v_inverse));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A block's scale, and what its numbers are multiplied with before they are rounded.
+fn scale(x: &[f32]) -> (f16, f32) {
+    let most = x.iter().fold(0f32, |m, v| if v.is_nan() { *v } else { m.max(v.abs()) });
+    let scale = f16::from_f32(most / 127.0);
+    (scale, if most == 0.0 { 0.0 } else { 127.0 / most })
+}
+
+/// Reads pages of one precision.
+pub(super) trait Stored {
+    /// Number `d` of the keys of `L::N` tokens from `token` on.
+    ///
+    /// # Safety
+    ///
+    /// A page of the format lies at `page`, and the numbers within it; so below.
+    unsafe fn key<L: Lanes>(
+        l: L,
+        format: PageFormat,
+        page: *const u8,
+        d: usize,
+        token: usize,
+    ) -> L::F;
+    /// `L::N` numbers from `d` on of a token's value; they share a block if `d` is a multiple of [`super::lanes::MOST`].
+    ///
+    /// # Safety
+    ///
+    /// As `key`.
+    unsafe fn value<L: Lanes>(
+        l: L,
+        format: PageFormat,
+        page: *const u8,
+        token: usize,
+        d: usize,
+    ) -> L::F;
+    /// One number of a token's value.
+    ///
+    /// # Safety
+    ///
+    /// As `key`.
+    unsafe fn one(format: PageFormat, page: *const u8, token: usize, d: usize) -> f32;
+}
+
+pub(super) struct InF32;
+pub(super) struct InF16;
+pub(super) struct InQ8;
+
+impl Stored for InF32 {
+    #[inline(always)]
+    unsafe fn key<L: Lanes>(l: L, _: PageFormat, page: *const u8, d: usize, token: usize) -> L::F {
+        // SAFETY: by the caller; so below.
+        unsafe { l.load_f(page.cast::<f32>().add(d * PAGE + token)) }
+    }
+    #[inline(always)]
+    unsafe fn value<L: Lanes>(
+        l: L,
+        f: PageFormat,
+        page: *const u8,
+        token: usize,
+        d: usize,
+    ) -> L::F {
+        // SAFETY: see above.
+        unsafe { l.load_f(page.add(f.half_bytes()).cast::<f32>().add(token * f.dim + d)) }
+    }
+    #[inline(always)]
+    unsafe fn one(f: PageFormat, page: *const u8, token: usize, d: usize) -> f32 {
+        // SAFETY: see above.
+        unsafe { page.add(f.half_bytes()).cast::<f32>().add(token * f.dim + d).read() }
+    }
+}
+
+impl Stored for InF16 {
+    #[inline(always)]
+    unsafe fn key<L: Lanes>(l: L, _: PageFormat, page: *const u8, d: usize, token: usize) -> L::F {
+        // SAFETY: see above.
+        unsafe { l.load_half(page.cast::<u16>().add(d * PAGE + token)) }
+    }
+    #[inline(always)]
+    unsafe fn value<L: Lanes>(
+        l: L,
+        f: PageFormat,
+        page: *const u8,
+        token: usize,
+        d: usize,
+    ) -> L::F {
+        // SAFETY: see above.
+        unsafe { l.load_half(page.add(f.half_bytes()).cast::<u16>().add(token * f.dim + d)) }
+    }
+    #[inline(always)]
+    unsafe fn one(f: PageFormat, page: *const u8, token: usize, d: usize) -> f32 {
+        // SAFETY: see above.
+        unsafe { page.add(f.half_bytes()).cast::<f16>().add(token * f.dim + d).read().to_f32() }
+    }
+}
+
+impl Stored for InQ8 {
+    #[inline(always)]
+    unsafe fn key<L: Lanes>(l: L, f: PageFormat, page: *const u8, d: usize, token: usize) -> L::F {
+        // SAFETY: see above.
+        unsafe {
+            let scales = page.add(PAGE * f.dim).cast::<u16>();
+            let scale = l.load_half(scales.add(d / BLOCK * PAGE + token));
+            l.mul_f(l.float(l.load_bytes(page.cast::<i8>().add(d * PAGE + token))), scale)
+        }
+    }
+    #[inline(always)]
+    unsafe fn value<L: Lanes>(
+        l: L,
+        f: PageFormat,
+        page: *const u8,
+        token: usize,
+        d: usize,
+    ) -> L::F {
+        // SAFETY: see above.
+        unsafe {
+            let values = page.add(f.half_bytes());
+            let scales = values.add(PAGE * f.dim).cast::<f16>();
+            let scale = scales.add(token * f.dim.div_ceil(BLOCK) + d / BLOCK).read().to_f32();
+            let bytes = l.load_bytes(values.cast::<i8>().add(token * f.dim + d));
+            l.mul_f(l.float(bytes), l.splat_f(scale))
+        }
+    }
+    #[inline(always)]
+    unsafe fn one(f: PageFormat, page: *const u8, token: usize, d: usize) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let values = page.add(f.half_bytes());
+            let scales = values.add(PAGE * f.dim).cast::<f16>();
+            let scale = scales.add(token * f.dim.div_ceil(BLOCK) + d / BLOCK).read().to_f32();
+            f32::from(values.cast::<i8>().add(token * f.dim + d).read()) * scale
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The product at the heart: two tiles of rows of weights with rows of activations.
+//!
+//! A tile is as many rows as a register has lanes; each output number stays in one lane.  What it is does not depend on
+//! the tile, nor on how many rows of activations there are:
+//!
+//! - blocks of 32: `acc = fma(dot, scale of weights * scale of activations, acc)`, block after block, where `dot` is a
+//!   sum of products of integers, so exact; with a least value then
+//!   `acc = fma(least, scale * sum of activations, acc)`;
+//! - super-blocks: `acc = fma(dots, scale of weights * scale of activations, acc)`, where `dots` is the sum of small
+//!   scales times such sums, exact too; with a least value then `acc = fma(leasts, -(least * scale of activations), acc)`.
+//!
+//! Weights are unpacked once for all rows of activations that are given, and never stored.
+
+use super::activations::{Q8, Q8K};
+use super::blocks::{BLOCK, Blocks};
+use super::lanes::{Lanes, Rows, eight};
+use super::supers::{PART, SUPER, Supers};
+
+/// Tiles at once: their rows share what is read of the activations.
+pub(super) const TILES: usize = 2;
+/// The most rows of activations at once: so many sums stay in the nearest cache.
+pub(super) const PICKS: usize = 64;
+
+/// Sums, [picks][TILES][lanes].
+pub(super) type Sums = [f32; PICKS * TILES * super::lanes::MOST];
+
+/// Bytes of each row that are asked for before they are used: what memory delivers while one access takes.
+const AHEAD: usize = 256;
+/// Bytes that come at once.
+const LINE: usize = 64;
+
+/// Asks for the lines of rows that are read side by side, which is more streams than processors follow by themselves.
+struct Ahead {
+    row_bytes: usize,
+    /// Where in each row the next line to ask for begins; beyond the end it is in the rows of the next tiles.
+    line: usize,
+}
+
+impl Ahead {
+    /// The rows have been read up to `at`.
+    #[inline(always)]
+    fn reach<L: Lanes>(&mut self, l: L, rows: &[Rows; TILES], at: usize) {
+        while self.line < at + AHEAD {
+            let next = match self.line < self.row_bytes {
+                true => self.line,
+                false => self.line + (TILES * L::N - 1) * self.row_bytes,
+            };
+            for rows in rows {
+                for row in &rows[..L::N] {
+                    l.prefetch(row.wrapping_add(next));
+                }
+            }
+            self.line += LINE;
+        }
+    }
+}
+
+/// An expression for each tile, written out so that it is compiled with the set's instructions.
+macro_rules! both {
+    (|$t:ident| $of:expr) => {
+        [
+            {
+                let $t = 0;
+                $of
+            },
+            {
+                let $t = 1;
+                $of
+            },
+        ]
+    };
+}
+
+/// Products of blocks of 32.
+///
+/// # Safety
+///
+/// `blocks` blocks lie behind each of the rows' first `L::N`, and `picks`, at most [`PICKS`], are rows of `x`, which has
+/// as many blocks.
+#[inline(always)]
+pub(super) unsafe fn blocks<L: Lanes, F: Blocks>(
+    l: L,
+    rows: &[Rows; TILES],
+    blocks: usize,
+    x: &Q8,
+    picks: &[u32],
+    sums: &mut Sums,
+) {
+    sums[..picks.len() * TILES * L::N].fill(0.0);
+    let mut ahead = Ahead { row_bytes: blocks * F::BYTES, line: 0 };
+    for b in 0..blocks {
+        ahead.reach(l, rows, b * F::BYTES);
+        // SAFETY: by the caller.
+        let mut w = unsafe { both!(|t| F::block(l, &rows[t], b * F::BYTES)) };
+        if F::SIGNED {
+            for w in &mut w {
+                w.weights = eight(|g| l.signed(w.weights[g]));
+            }
+        }
+        let offset = if F::SIGNED { L::SIGNED_OFFSET } else { F::OFFSET };
+        for (r, &pick) in picks.iter().enumerate() {
+            let at = b * x.rows + pick as usize;
+            // SAFETY: `at` is a block of `x`.
+            let (quants, scale, sum) = unsafe {
+                (
+                    x.quants.as_ptr().add(at * BLOCK).cast::<i32>(),
+                    *x.scales.get_unchecked(at),
+                    *x.sums.get_unchecked(at),
+                )
+            };
+            let mut dots = [l.splat(-offset * sum); TILES];
+            for g in 0..8 {
+                // SAFETY: a block is eight times four bytes.
+                let y = l.splat(unsafe { quants.add(g).read_unaligned() });
+                for t in 0..TILES {
+                    dots[t] = match F::SIGNED {
+                        true => l.dot_signed(dots[t], w[t].weights[g], y),
+                        false => l.dot(dots[t], w[t].weights[g], y),
+                    };
+                }
+            }
+            let whole = l.splat_f(scale * sum as f32);
+            let scale = l.splat_f(scale);
+            for t in 0..TILES {
+                // SAFETY: `sums` has room for so many picks, tiles and lanes.
+                unsafe {
+                    let to = sums.as_mut_ptr().add((r * TILES + t) * L::N);
+                    let mut acc = l.fma(l.float(dots[t]), l.mul_f(w[t].scale, scale), l.load_f(to));
+                    if F::LEAST {
+                        acc = l.fma(w[t].least, whole, acc);
+                    }
+                    l.store_f(to, acc);
+                }
+            }
+        }
+    }
+}
+
+/// Products of super-blocks.
+///
+/// # Safety
+///
+/// As [`blocks`], of super-blocks.
+#[inline(always)]
+pub(super) unsafe fn supers<L: Lanes, F: Supers>(
+    l: L,
+    rows: &[Rows; TILES],
+    supers: usize,
+    x: &Q8K,
+    picks: &[u32],
+    sums: &mut Sums,
+) {
+    sums[..picks.len() * TILES * L::N].fill(0.0);
+    let mut wholes = [[l.splat(0); TILES]; PICKS];
+    let mut ahead = Ahead { row_bytes: supers * F::BYTES, line: 0 };
+    for b in 0..supers {
+        let at = b * F::BYTES;
+        // SAFETY: by the caller.
+        let heads = unsafe { both!(|t| F::head(l, &rows[t], at)) };
+        wholes[..picks.len()].fill([l.splat(0); TILES]);
+        for pair in 0..4 {
+            ahead.reach(l, rows, at + pair * F::BYTES / 4);
+            // SAFETY: by the caller.
+            let both = unsafe { both!(|t| F::pair(l, &rows[t], at, pair)) };
+            for (half, part) in F::parts(pair).into_iter().enumerate() {
+                let weights = [both[0][half], both[1][half]];
+                for (whole, &pick) in wholes.iter_mut().zip(picks) {
+                    let at = b * x.rows + pick as usize;
+                    // SAFETY: `at` is a super-block of `x`, with 256 bytes and 16 sums.
+                    let (quants, sums) = unsafe {
+                        (
+                            x.quants.as_ptr().add(at * SUPER + part * PART).cast::<i32>(),
+                            x.sums.as_ptr().add(at * 16 + part * 2),
+                        )
+                    };
+                    // SAFETY: a part is eight times four bytes and two sums.
+                    let (y, sum) = unsafe {
+                        (
+                            |g: usize| l.splat(quants.add(g).read_unaligned()),
+                            |i: usize| i32::from(*sums.add(i)),
+                        )
+                    };
+                    if F::HALVES {
+                        let mut dots = both!(|i| [l.splat(-F::OFFSET * sum(i)); TILES]);
+                        for g in 0..8 {
+                            let y = y(g);
+                            for t in 0..TILES {
+                                dots[g / 4][t] = l.dot(dots[g / 4][t], weights[t][g], y);
+                            }
+                        }
+                        for t in 0..TILES {
+                            for i in 0..2 {
+                                let scaled = l.mul(heads[t].scales[2 * part + i], dots[i][t]);
+                                whole[t] = l.add(whole[t], scaled);
+                            }
+                        }
+                    } else {
+                        let mut dots = [l.splat(0); TILES];
+                        for g in 0..8 {
+                            let y = y(g);
+                            for t in 0..TILES {
+                                dots[t] = l.dot(dots[t], weights[t][g], y);
+                            }
+                        }
+                        for t in 0..TILES {
+                            whole[t] = l.add(whole[t], l.mul(heads[t].scales[part], dots[t]));
+                        }
+                    }
+                }
+            }
+        }
+        for (r, (whole, &pick)) in wholes.iter().zip(picks).enumerate() {
+            let at = b * x.rows + pick as usize;
+            // SAFETY: as above; `sums` has room for so many picks, tiles and lanes.
+            unsafe {
+                let scale = l.splat_f(*x.scales.get_unchecked(at));
+                let to = sums.as_mut_ptr().add(r * TILES * L::N);
+                let pairs = x.sums.as_ptr().add(at * 16).cast::<i32>();
+                for t in 0..TILES {
+                    let to = to.add(t * L::N);
+                    let head = &heads[t];
+                    let mut acc =
+                        l.fma(l.float(whole[t]), l.mul_f(head.scale, scale), l.load_f(to));
+                    if F::LEAST {
+                        let mut leasts = l.splat(0);
+                        for (part, least) in head.leasts.iter().enumerate() {
+                            let sums = l.splat(pairs.add(part).read_unaligned());
+                            leasts = l.pairs(leasts, *least, sums);
+                        }
+                        let less = l.mul_f(head.least, l.mul_f(scale, l.splat_f(-1.0)));
+                        acc = l.fma(l.float(leasts), less, acc);
+                    }
+                    l.store_f(to, acc);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! The threads that share the work of one product.
+//!
+//! Work is cut into units that threads claim one by one, the caller among them.  A thread that the system has taken off
+//! its core claims nothing, and the others do its share; only a unit that it had begun is waited for.  So beside other
+//! programs throughput falls with the share of the cores that is left, not more.
+//!
+//! Threads look for new work for [`PATIENCE`] turns, about as long as passes between two products of one token, and
+//! then sleep.  One caller at a time has them; another does its work alone.
+
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, LazyLock, Mutex, TryLockError};
+use std::thread::{self, Thread};
+
+/// Turns of looking before a thread sleeps: some tens of microseconds.
+const PATIENCE: usize = 400;
+/// Looks in a turn, after which the thread pauses.  Without looks between them pauses are what tells a hypervisor that a
+/// core has nothing to do, and it gives it away for longer than a product takes.
+const LOOKS: usize = 100;
+/// Operations below which one thread is faster than waking others.
+const WORTH_IT: usize = 1 << 16;
+
+/// The open bit, below the number of the job and above the count of threads within.
+const OPEN: u64 = 1 << 31;
+const JOB: u64 = 1 << 32;
+
+type Unit<'a> = &'a (dyn Fn(usize) + Sync);
+
+struct Job {
+    /// Valid while the gate is open or threads are within.
+    unit: *const (dyn Fn(usize) + Sync),
+    units: usize,
+    caller: Thread,
+}
+
+struct Sleeper {
+    asleep: AtomicBool,
+    thread: std::sync::OnceLock<Thread>,
+}
+
+struct Shared {
+    /// Number of the job, whether threads may enter, how many are within.
+    gate: AtomicU64,
+    job: UnsafeCell<Option<Job>>,
+    next: AtomicUsize,
+    /// The caller sleeps until the last thread has left.
+    waiting: AtomicBool,
+    /// A unit of this job panicked.
+    failed: AtomicBool,
+    sleepers: Vec<Sleeper>,
+}
+
+// SAFETY: `job` is written only while the gate is shut and nobody is within, and read only from within.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; what it points to is `Sync`.
+unsafe impl Send for Shared {}
+
+/// Threads that sleep while there is nothing to do.
+pub struct Workers {
+    shared: Arc<Shared>,
+    /// Held by the one caller.
+    turn: Mutex<()>,
+}
+
+/// As many as there are cores, this thread among them.
+static ALL: LazyLock<Workers> =
+    LazyLock::new(|| Workers::new(thread::available_parallelism().map_or(1, |n| n.get())));
+
+/// Calls `unit` with each number below `units`, on several threads if so many `operations` are worth it.
+pub fn run(units: usize, operations: usize, unit: Unit<'_>) {
+    if units < 2 || operations < WORTH_IT {
+        (0..units).for_each(unit);
+    } else {
+        ALL.run(units, unit);
+    }
+}
+
+/// Threads that [`run`] uses, the caller among them.
+pub fn threads() -> usize {
+    ALL.shared.sleepers.len() + 1
+}
+
+impl Workers {
+    /// `threads` in all, the caller among them.
+    pub fn new(threads: usize) -> Workers {
+        let sleeper = |_| Sleeper { asleep: AtomicBool::new(false), thread: Default::default() };
+        let shared = Arc::new(Shared {
+            gate: AtomicU64::new(0),
+            job: UnsafeCell::new(None),
+            next: AtomicUsize::new(0),
+            waiting: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            sleepers: (1..threads.max(1)).map(sleeper).collect(),
+        });
+        for index in 0..shared.sleepers.len() {
+            let at = shared.clone();
+            let name = format!("engine-{}", index + 1);
+            // Without the thread the caller does its share.
+            if let Ok(handle) = thread::Builder::new().name(name).spawn(move || at.work(index)) {
+                let _ = shared.sleepers[index].thread.set(handle.thread().clone());
+            }
+        }
+        Workers { shared, turn: Mutex::new(()) }
+    }
+
+    /// Calls `unit` with each number below `units` and returns when all calls have.
+    ///
+    /// # Panics
+    ///
+    /// When a call did.
+    pub fn run(&self, units: usize, unit: Unit<'_>) {
+        let _turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return (0..units).for_each(unit),
+        };
+        let shared = &*self.shared;
+        // SAFETY: the gate is shut and nobody is within; the closure outlives this call, and nobody is within after it.
+        let open = unsafe {
+            let unit = std::mem::transmute::<Unit<'_>, Unit<'static>>(unit);
+            *shared.job.get() = Some(Job { unit, units, caller: thread::current() });
+            Open { shared }
+        };
+        shared.failed.store(false, Ordering::Relaxed);
+        shared.next.store(0, Ordering::Relaxed);
+        shared.gate.fetch_add(JOB | OPEN, Ordering::SeqCst);
+        for sleeper in &shared.sleepers {
+            if sleeper.asleep.swap(false, Ordering::SeqCst)
+                && let Some(thread) = sleeper.thread.get()
+            {
+                thread.unpark();
+            }
+        }
+        shared.claim(unit, units);
+        drop(open);
+        assert!(!shared.failed.swap(false, Ordering::Relaxed), "a unit of work panicked");
+    }
+}
+
+/// While it lives threads may enter; dropping it waits for the last to leave.
+struct Open<'a> {
+    shared: &'a Shared,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let shared = self.shared;
+        // On the way out of a panic nobody needs the rest.
+        if thread::panicking() {
+            shared.next.store(usize::MAX / 2, Ordering::Relaxed);
+        }
+        let within = |gate: u64| gate & (OPEN - 1);
+        if within(shared.gate.fetch_and(!OPEN, Ordering::AcqRel)) == 0 {
+            return;
+        }
+        for _ in 0..PATIENCE {
+            for _ in 0..LOOKS {
+                if within(shared.gate.load(Ordering::Acquire)) == 0 {
+                    return;
+                }
+            }
+            std::hint::spin_loop();
+        }
+        shared.waiting.store(true, Ordering::SeqCst);
+        while within(shared.gate.load(Ordering::SeqCst)) != 0 {
+            thread::park();
+        }
+        shared.waiting.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn claim(&self, unit: Unit<'_>, units: usize) {
+        loop {
+            let next = self.next.fetch_add(1, Ordering::Relaxed);
+            if next >= units {
+                return;
+            }
+            unit(next);
+        }
+    }
+
+    /// A thread's life.
+    fn work(&self, index: usize) {
+        let mut done = 0;
+        let mut turns = 0;
+        loop {
+            let gate = self.gate.load(Ordering::Acquire);
+            if gate & OPEN != 0 && gate / JOB != done {
+                turns = 0;
+                let entered = self.gate.compare_exchange_weak(
+                    gate,
+                    gate + 1,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
+                if entered.is_ok() {
+                    done = gate / JOB;
+                    self.within();
+                }
+                continue;
+            }
+            if turns < PATIENCE * LOOKS {
+                turns += 1;
+                if turns.is_multiple_of(LOOKS) {
+                    std::hint::spin_loop();
+                }
+                continue;
+            }
+            let sleeper = &self.sleepers[index];
+            sleeper.asleep.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            let gate = self.gate.load(Ordering::SeqCst);
+            if gate & OPEN == 0 || gate / JOB == done {
+                thread::park();
+            }
+            sleeper.asleep.store(false, Ordering::SeqCst);
+            turns = 0;
+        }
+    }
+
+    /// Does units of the job there is, then leaves.
+    fn within(&self) {
+        // SAFETY: this thread is within, so the job and its closure are there.
+        let job = unsafe { (*self.job.get()).as_ref() };
+        let Some(job) = job else { return };
+        let caller = job.caller.clone();
+        // SAFETY: as above.
+        let unit = unsafe { &*job.unit };
+        let units = job.units;
+        // A thread that is lost would be waited for; what a panic leaves behind is the caller's to judge.
+        if catch_unwind(AssertUnwindSafe(|| self.claim(unit, units))).is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        let left = self.gate.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left & (OPEN | (OPEN - 1)) == 0 && self.waiting.load(Ordering::SeqCst) {
+            caller.unpark();
+        }
+    }
+}
+
+/// An array that threads fill at places of their own.
+pub struct Filled<'a, T> {
+    to: *mut T,
+    len: usize,
+    all: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: threads have ranges that do not overlap, by the contract of `range`.
+unsafe impl<T: Send> Sync for Filled<'_, T> {}
+
+impl<'a, T> Filled<'a, T> {
+    pub fn new(all: &'a mut [T]) -> Filled<'a, T> {
+        Filled { to: all.as_mut_ptr(), len: all.len(), all: PhantomData }
+    }
+
+    /// # Safety
+    ///
+    /// Nobody else has any of the range.
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    pub unsafe fn range(&self, at: usize, len: usize) -> &mut [T] {
+        assert!(at + len <= self.len);
+        // SAFETY: within the array; and by the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.to.add(at), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[test]
+    fn every_unit_runs_once() {
+        for threads in [1, 2, 5] {
+            let workers = Workers::new(threads);
+            for units in [1, 2, 3, 100, 1000] {
+                let ran: Vec<AtomicU32> = (0..units).map(|_| AtomicU32::new(0)).collect();
+                workers.run(units, &|i| {
+                    ran[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(ran.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{threads}, {units}");
+            }
+        }
+    }
+
+    #[test]
+    fn callers_at_once_and_calls_within_calls() {
+        let (workers, ran) = (Workers::new(3), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        workers.run(5, &|_| {
+                            workers.run(3, &|_| {
+                                ran.fetch_add(1, Ordering::Relaxed);
+                            });
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(ran.into_inner(), 4 * 200 * 5 * 3);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_next_job_runs() {
+        let workers = Workers::new(2);
+        for bad in 0..20 {
+            let job = || workers.run(20, &|i| assert!(i != bad, "unit {i}"));
+            assert!(catch_unwind(AssertUnwindSafe(job)).is_err());
+        }
+        let ran = AtomicU32::new(0);
+        workers.run(20, &|_| {
+            ran.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(ran.into_inner(), 20);
+    }
+
+    #[test]
+    fn sleepers_wake() {
+        let (workers, ran) = (Workers::new(2), AtomicU32::new(0));
+        for _ in 0..5 {
+            thread::sleep(std::time::Duration::from_millis(5));
+            workers.run(2, &|_| {
+                ran.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        assert_eq!(ran.into_inner(), 10);
+    }
+}
