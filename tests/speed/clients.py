@@ -1,6 +1,6 @@
 """Clients over HTTP: the same requests to our server and to llama-server; standard library only.
 
-In: a program, a model, threads.  Out: a way to ask one question, as a context manager that ends the server; and tokens
+In: a program and a model; processors are those of this process.  Out: a way to ask one question, as a context manager that ends the server; and tokens
 a second of many clients that ask at once.  Every client has a prompt of its own, so that nothing is read twice.
 """
 
@@ -18,8 +18,7 @@ from server import free_port, post, serve
 
 
 @contextlib.contextmanager
-def collegium(binary, path, threads):
-    os.environ["RAYON_NUM_THREADS"] = str(threads)
+def collegium(binary, path):
     # The server runs in a folder of its own.
     with serve(os.path.abspath(binary), "--parent", os.path.abspath(path)) as (base, _, _):
         yield lambda prompt, tokens: ask(base, prompt, tokens, {"model": "generalist"})

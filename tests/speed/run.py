@@ -204,7 +204,7 @@ def served(a, rows, names):
     for name in names:
         path = os.path.join(a.models, name)
         servers = {
-            "ours": lambda: clients.collegium(a.collegium, path, a.threads),
+            "ours": lambda: clients.collegium(a.collegium, path),
             "llama.cpp": lambda: clients.llama_server(a.peer, path, a.threads, STREAMS),
         }
 
@@ -241,6 +241,8 @@ def main():
     names = sorted(n for n in os.listdir(a.models) if n.endswith(".gguf"))
     names = [n for n in names if not a.only or any(n.startswith(part) for part in a.only)]
     routed = [n for n in names if "moe" in n]
+    # Every program gets the same processors, and as many threads.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: a.threads])
     rows = Rows(a)
     read = [a.speed, "--bandwidth", "--threads", str(a.threads), "--json"]
     got, note = undisturbed(a, "reading memory", lambda: told(read))

@@ -3,12 +3,28 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 /// Bytes that [`bandwidth`] reads: far beyond any cache.
 const BUFFER: usize = 1 << 30;
 const PASSES: usize = 8;
 
+/// That this process may use.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// Keeps the first `most` processors of this process, for threads that start from now on.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn keep_processors(most: usize) -> rustix::io::Result<()> {
+    let now = sched_getaffinity(None)?;
+    let mut kept = CpuSet::new();
+    let mine = (0..CpuSet::MAX_CPU).filter(|&cpu| now.is_set(cpu));
+    mine.take(most.max(1)).for_each(|cpu| kept.set(cpu));
+    sched_setaffinity(None, &kept)
 }
 
 /// Bytes of this process in memory; zero where the system does not tell.

@@ -31,7 +31,7 @@ struct Args {
     /// The model.
     #[arg(required_unless_present = "bandwidth")]
     file: Option<PathBuf>,
-    /// Threads that compute; all processors if not given.
+    /// Threads that compute, each with a processor of its own; all processors if not given.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Tokens of the prompt, read in one step with logits for the last.
@@ -65,9 +65,11 @@ struct Args {
 
 fn main() -> Result<(), String> {
     let args = Args::parse();
-    let threads = args.threads.unwrap_or_else(machine::processors).max(1);
-    // The engine computes in the process's pool.
-
+    if let Some(most) = args.threads {
+        machine::keep_processors(most).map_err(said)?;
+    }
+    // As many threads compute as the process has processors.
+    let threads = machine::processors();
     let found = match (&args.file, args.streams) {
         (None, _) => json!({ "bandwidth": machine::bandwidth(threads) }),
         (Some(file), None) => alone(&args, Bench::open(file, args.taps)?)?,
