@@ -22,12 +22,11 @@ mod sizes;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
-
 pub use arena::{Arena, DeviceMemory, HostMemory};
 pub use place::{Place, Residents};
 pub use sizes::Sizes;
 
+use crate::kernels::{Filled, share};
 use crate::mask::ExpertMask;
 use crate::model::Model;
 use crate::step::Experts;
@@ -235,10 +234,14 @@ impl Bank {
         self.publish(&books);
         // Without the lock, as the threads that help may wait for it with work of their own.
         drop(books);
-        let in_place: Vec<(usize, bool)> =
-            came.par_iter().map(|&expert| (expert, self.place.bring_in(expert))).collect();
+        let mut in_place = vec![false; came.len()];
+        let filled = Filled::new(&mut in_place);
+        share(came.len(), usize::MAX, &|i| {
+            // SAFETY: a place of its own.
+            unsafe { filled.range(i, 1)[0] = self.place.bring_in(came[i]) };
+        });
         let mut books = self.books();
-        for (expert, there) in in_place {
+        for (expert, there) in came.into_iter().zip(in_place) {
             if there && books.has(expert) {
                 self.residents.set(expert, true);
             } else {

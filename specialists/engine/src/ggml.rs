@@ -6,11 +6,10 @@
 //!
 //! To add a format: a row in [`KINDS`], and its fields in `tests::a_block_is_the_sum_of_its_fields`.
 
-/// A format, by its row in [`KINDS`].
+/// A format, by the index of its row in [`KINDS`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Kind(&'static Row);
+pub struct Kind(usize);
 
-#[derive(PartialEq, Eq)]
 struct Row {
     id: u32,
     name: &'static str,
@@ -76,29 +75,29 @@ static REMOVED: &[(u32, &str, &str)] = &[
 ];
 
 impl Kind {
-    pub const F32: Kind = Kind(&KINDS[0]);
-    pub const F16: Kind = Kind(&KINDS[1]);
-    pub const BF16: Kind = Kind(&KINDS[28]);
-    pub const Q4_0: Kind = Kind(&KINDS[2]);
-    pub const Q4_1: Kind = Kind(&KINDS[3]);
-    pub const Q5_0: Kind = Kind(&KINDS[4]);
-    pub const Q5_1: Kind = Kind(&KINDS[5]);
-    pub const Q8_0: Kind = Kind(&KINDS[6]);
-    pub const MXFP4: Kind = Kind(&KINDS[31]);
-    pub const Q2_K: Kind = Kind(&KINDS[8]);
-    pub const Q3_K: Kind = Kind(&KINDS[9]);
-    pub const Q4_K: Kind = Kind(&KINDS[10]);
-    pub const Q5_K: Kind = Kind(&KINDS[11]);
-    pub const Q6_K: Kind = Kind(&KINDS[12]);
+    pub const F32: Kind = Kind(0);
+    pub const F16: Kind = Kind(1);
+    pub const BF16: Kind = Kind(28);
+    pub const Q4_0: Kind = Kind(2);
+    pub const Q4_1: Kind = Kind(3);
+    pub const Q5_0: Kind = Kind(4);
+    pub const Q5_1: Kind = Kind(5);
+    pub const Q8_0: Kind = Kind(6);
+    pub const MXFP4: Kind = Kind(31);
+    pub const Q2_K: Kind = Kind(8);
+    pub const Q3_K: Kind = Kind(9);
+    pub const Q4_K: Kind = Kind(10);
+    pub const Q5_K: Kind = Kind(11);
+    pub const Q6_K: Kind = Kind(12);
 
     /// All formats, by their numbers.
     pub fn all() -> impl Iterator<Item = Kind> {
-        KINDS.iter().map(Kind)
+        (0..KINDS.len()).map(Kind)
     }
 
     /// The format with ggml's number `id`, if it is known.
     pub fn from_id(id: u32) -> Option<Kind> {
-        KINDS.iter().find(|row| row.id == id).map(Kind)
+        KINDS.iter().position(|row| row.id == id).map(Kind)
     }
 
     /// Name of a format that was removed from GGUF, and the one to use instead.
@@ -106,39 +105,43 @@ impl Kind {
         REMOVED.iter().find(|(old, ..)| *old == id).map(|(_, name, instead)| (*name, *instead))
     }
 
+    fn row(self) -> &'static Row {
+        &KINDS[self.0]
+    }
+
     /// The number that stands for it in a file.
     pub fn id(self) -> u32 {
-        self.0.id
+        self.row().id
     }
 
     /// Its name in llama.cpp, as `Q4_K`.
     pub fn name(self) -> &'static str {
-        self.0.name
+        self.row().name
     }
 
     /// Weights in a block.
     pub fn block_weights(self) -> u64 {
-        self.0.weights
+        self.row().weights
     }
 
     /// Bytes in a block.
     pub fn block_bytes(self) -> u64 {
-        self.0.bytes
+        self.row().bytes
     }
 
     /// Bytes of `weights` consecutive weights; `None` if they are not whole blocks, or too many to count.
     pub fn bytes(self, weights: u64) -> Option<u64> {
-        if !weights.is_multiple_of(self.0.weights) {
+        if !weights.is_multiple_of(self.row().weights) {
             return None;
         }
-        (weights / self.0.weights).checked_mul(self.0.bytes)
+        (weights / self.row().weights).checked_mul(self.row().bytes)
     }
 
     /// Bytes of a tensor of these dimensions, fastest first; `None` if its rows are not whole blocks, or it is too
     /// large to count.  As in ggml a dimension that is not given is one, so that without any there is one weight.
     pub fn tensor_bytes(self, dims: &[u64]) -> Option<u64> {
         let row = dims.first().copied().unwrap_or(1);
-        if !row.is_multiple_of(self.0.weights) {
+        if !row.is_multiple_of(self.row().weights) {
             return None;
         }
         self.bytes(dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?)
@@ -147,7 +150,7 @@ impl Kind {
 
 impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.name)
+        f.write_str(self.row().name)
     }
 }
 

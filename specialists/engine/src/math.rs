@@ -1,30 +1,76 @@
 //! The small numeric steps between matrices, each in one fixed order.
 
-use crate::kernels::{dot_f32, exp};
+use crate::kernels::{dot_f32, exp, wide};
 
-/// `out = x / rms(x) * weight`; `x` is [dim].  Source: RMSNorm (1910.07467); the sum of squares in F64 as in ggml.
-pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = inverse_rms(x, eps);
-    for ((o, v), w) in out.iter_mut().zip(x).zip(weight) {
-        *o = v * scale * w;
+/// Partial sums of a norm: what is added in them runs side by side.
+const SUMS: usize = 8;
+
+/// The sum of squares in F64 as in ggml: number i goes to sum i mod 8.
+#[inline(always)]
+fn squares(x: &[f32]) -> f64 {
+    let mut sums = [0f64; SUMS];
+    let (whole, rest) = x.as_chunks::<SUMS>();
+    for x in whole {
+        for i in 0..SUMS {
+            sums[i] += f64::from(x[i]) * f64::from(x[i]);
+        }
     }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(*x) * f64::from(*x);
+    }
+    sums.iter().sum()
 }
 
-/// The same, in place.
-pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
-    let scale = inverse_rms(x, eps);
-    x.iter_mut().zip(weight).for_each(|(v, w)| *v = *v * scale * w);
-}
-
-/// `x / rms(x)`
-pub fn unit_rms(x: &mut [f32], eps: f32) {
-    let scale = inverse_rms(x, eps);
-    x.iter_mut().for_each(|v| *v *= scale);
-}
-
+#[inline(always)]
 fn inverse_rms(x: &[f32], eps: f32) -> f32 {
-    let squares: f64 = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
-    1.0 / ((squares / x.len() as f64) as f32 + eps).sqrt()
+    1.0 / ((squares(x) / x.len() as f64) as f32 + eps).sqrt()
+}
+
+wide! {
+    /// `out = x / rms(x) * weight`; `x` is [dim].  Source: RMSNorm (1910.07467).
+    pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        let scale = inverse_rms(x, eps);
+        for ((o, v), w) in out.iter_mut().zip(x).zip(weight) {
+            *o = v * scale * w;
+        }
+    }
+
+    /// The same, in place.
+    pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
+        let scale = inverse_rms(x, eps);
+        x.iter_mut().zip(weight).for_each(|(v, w)| *v = *v * scale * w);
+    }
+
+    /// `x / rms(x)`
+    pub fn unit_rms(x: &mut [f32], eps: f32) {
+        let scale = inverse_rms(x, eps);
+        x.iter_mut().for_each(|v| *v *= scale);
+    }
+
+    /// Scales to length one; `eps` is added to the square of the length.
+    pub fn unit_length(x: &mut [f32], eps: f32) {
+        let scale = 1.0 / (squares(x) as f32 + eps).sqrt();
+        x.iter_mut().for_each(|v| *v *= scale);
+    }
+
+    /// Turns logits into probabilities.  A logit of -inf becomes exactly zero and leaves the others' bits as they would
+    /// be without it, since the sum runs in order and adding zero changes nothing.
+    pub fn softmax(x: &mut [f32]) {
+        let most = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        x.iter_mut().for_each(|v| *v = exp(*v - most));
+        let sum: f32 = x.iter().sum();
+        x.iter_mut().for_each(|v| *v /= sum);
+    }
+
+    /// `to += from`, number by number.
+    pub fn add(to: &mut [f32], from: &[f32]) {
+        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+    }
+
+    /// `to += by * from`, number by number.
+    pub fn add_scaled(to: &mut [f32], by: f32, from: &[f32]) {
+        to.iter_mut().zip(from).for_each(|(t, f)| *t += by * f);
+    }
 }
 
 /// Root of the sum of squares.
@@ -35,25 +81,6 @@ pub fn l2_norm(x: &[f32]) -> f32 {
 /// `ln(1 + e^x)`; above 20 it is x, as in ggml.
 pub fn softplus(x: f32) -> f32 {
     if x > 20.0 { x } else { x.exp().ln_1p() }
-}
-
-/// Scales to length one; `eps` is added to the square of the length.
-pub fn unit_length(x: &mut [f32], eps: f32) {
-    let squares: f64 = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
-    let scale = 1.0 / (squares as f32 + eps).sqrt();
-    x.iter_mut().for_each(|v| *v *= scale);
-}
-
-/// Turns logits into probabilities.  A logit of -inf becomes exactly zero and leaves the others' bits as they would be
-/// without it, since the sum runs in order and adding zero changes nothing.
-pub fn softmax(x: &mut [f32]) {
-    let most = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0f32;
-    for v in x.iter_mut() {
-        *v = exp(*v - most);
-        sum += *v;
-    }
-    x.iter_mut().for_each(|v| *v /= sum);
 }
 
 /// From so many on, finding the largest first and sorting them is quicker than putting each in its place.

@@ -15,6 +15,6 @@ pub(crate) use attention::{Attention, HeadNorm};
 pub(crate) use delta::{DeltaNet, Mixed, Pairing, Rates};
 pub(crate) use dense::Dense;
 pub(crate) use feed::Feed;
-pub(crate) use linear::{Linear, Norm, add};
+pub(crate) use linear::{Linear, Norm};
 pub(crate) use routed::{Expert, Gates, Routed};
 pub(crate) use shared::{Mixture, Shared};

@@ -5,7 +5,8 @@ use super::window::Windows;
 use crate::graph::{Graph, Layer};
 use crate::kernels::Activation;
 use crate::load::ModelError;
-use crate::parts::{Attention, Dense, Expert, Norm, add};
+use crate::math::add;
+use crate::parts::{Attention, Dense, Expert, Norm};
 use crate::rope::{Pairs, Rope};
 use crate::step::Step;
 

@@ -5,7 +5,8 @@ use super::source::Source;
 use crate::graph::{Graph, Layer};
 use crate::kernels::Activation;
 use crate::load::ModelError;
-use crate::parts::{Attention, Expert, Gates, Norm, Routed, add};
+use crate::math::add;
+use crate::parts::{Attention, Expert, Gates, Norm, Routed};
 use crate::rope::Pairs;
 use crate::step::Step;
 

@@ -6,7 +6,8 @@ use crate::graph::{Graph, Layer};
 use crate::kernels::Activation;
 use crate::kv::Kept;
 use crate::load::{Block, ModelError};
-use crate::parts::{Attention, Expert, Feed, Gates, Norm, add};
+use crate::math::add;
+use crate::parts::{Attention, Expert, Feed, Gates, Norm};
 use crate::rope::Pairs;
 use crate::step::Step;
 

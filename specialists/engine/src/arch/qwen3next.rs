@@ -10,8 +10,9 @@ use crate::graph::{Graph, Layer};
 use crate::kernels::Activation;
 use crate::kv::Kept;
 use crate::load::{self, ModelError};
+use crate::math::add;
 use crate::parts::{
-    Attention, DeltaNet, Expert, Gates, Mixed, Mixture, Norm, Pairing, Rates, Shared, add,
+    Attention, DeltaNet, Expert, Gates, Mixed, Mixture, Norm, Pairing, Rates, Shared,
 };
 use crate::step::Step;
 

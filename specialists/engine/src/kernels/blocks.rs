@@ -29,8 +29,8 @@ pub(super) trait Blocks {
 
     /// # Safety
     ///
-    /// A block lies `at` bytes behind the first `L::N` of `rows`.
-    unsafe fn block<L: Lanes>(l: L, rows: &Rows, at: usize) -> Block<L>;
+    /// A block lies at the start of `L::N` rows.
+    unsafe fn block<L: Lanes>(l: L, rows: Rows) -> Block<L>;
 }
 
 /// An F16 scale and 32 signed bytes.
@@ -67,9 +67,9 @@ pub(super) fn mxfp4_scale(exponent: u8) -> f32 {
 ///
 /// As [`Blocks::block`].
 #[inline(always)]
-pub(super) unsafe fn nibbles<L: Lanes>(l: L, rows: &Rows, at: usize) -> [L::I; 8] {
+pub(super) unsafe fn nibbles<L: Lanes>(l: L, rows: Rows) -> [L::I; 8] {
     // SAFETY: by the caller.
-    let [a, b, c, d] = unsafe { l.quads(rows, at) };
+    let [a, b, c, d] = unsafe { l.quads(rows) };
     let low = l.splat(0x0f0f_0f0f);
     let high = |v| l.and(l.shr(v, 4), low);
     [l.and(a, low), l.and(b, low), l.and(c, low), l.and(d, low), high(a), high(b), high(c), high(d)]
@@ -93,11 +93,11 @@ impl Blocks for Q8_0 {
     const LEAST: bool = false;
 
     #[inline(always)]
-    unsafe fn block<L: Lanes>(l: L, rows: &Rows, at: usize) -> Block<L> {
+    unsafe fn block<L: Lanes>(l: L, rows: Rows) -> Block<L> {
         // SAFETY: by the caller; so below.
-        let ([a, b, c, d], [e, f, g, h], scale) =
-            unsafe { (l.quads(rows, at + 2), l.quads(rows, at + 18), l.halves(rows, at)) };
-        Block { weights: [a, b, c, d, e, f, g, h], scale, least: l.splat_f(0.0) }
+        let ([a, b, c, d], [e, f, g, h], head) =
+            unsafe { (l.quads(rows.at(2)), l.quads(rows.at(18)), l.heads(rows)) };
+        Block { weights: [a, b, c, d, e, f, g, h], scale: l.half(head), least: l.splat_f(0.0) }
     }
 }
 
@@ -108,10 +108,10 @@ impl Blocks for Q4_0 {
     const LEAST: bool = false;
 
     #[inline(always)]
-    unsafe fn block<L: Lanes>(l: L, rows: &Rows, at: usize) -> Block<L> {
+    unsafe fn block<L: Lanes>(l: L, rows: Rows) -> Block<L> {
         // SAFETY: see above.
-        let (weights, scale) = unsafe { (nibbles(l, rows, at + 2), l.halves(rows, at)) };
-        Block { weights, scale, least: l.splat_f(0.0) }
+        let (weights, head) = unsafe { (nibbles(l, rows.at(2)), l.heads(rows)) };
+        Block { weights, scale: l.half(head), least: l.splat_f(0.0) }
     }
 }
 
@@ -122,10 +122,10 @@ impl Blocks for Q4_1 {
     const LEAST: bool = true;
 
     #[inline(always)]
-    unsafe fn block<L: Lanes>(l: L, rows: &Rows, at: usize) -> Block<L> {
+    unsafe fn block<L: Lanes>(l: L, rows: Rows) -> Block<L> {
         // SAFETY: see above.
-        let (weights, both) = unsafe { (nibbles(l, rows, at + 4), l.dwords(rows, at)) };
-        Block { weights, scale: l.half(both), least: l.half(l.shr(both, 16)) }
+        let (weights, head) = unsafe { (nibbles(l, rows.at(4)), l.heads(rows)) };
+        Block { weights, scale: l.half(head), least: l.half(l.shr(head, 16)) }
     }
 }
 
@@ -136,11 +136,11 @@ impl Blocks for Q5_0 {
     const LEAST: bool = false;
 
     #[inline(always)]
-    unsafe fn block<L: Lanes>(l: L, rows: &Rows, at: usize) -> Block<L> {
+    unsafe fn block<L: Lanes>(l: L, rows: Rows) -> Block<L> {
         // SAFETY: see above.
-        let (low, bits, scale) =
-            unsafe { (nibbles(l, rows, at + 6), l.dwords(rows, at + 2), l.halves(rows, at)) };
-        Block { weights: fifth(l, low, bits), scale, least: l.splat_f(0.0) }
+        let (low, [head, next, ..]) = unsafe { (nibbles(l, rows.at(6)), l.quads(rows)) };
+        let bits = l.or(l.shr(head, 16), l.shl(next, 16));
+        Block { weights: fifth(l, low, bits), scale: l.half(head), least: l.splat_f(0.0) }
     }
 }
 
@@ -151,12 +151,11 @@ impl Blocks for Q5_1 {
     const LEAST: bool = true;
 
     #[inline(always)]
-    unsafe fn block<L: Lanes>(l: L, rows: &Rows, at: usize) -> Block<L> {
+    unsafe fn block<L: Lanes>(l: L, rows: Rows) -> Block<L> {
         // SAFETY: see above.
-        let (low, bits, both) =
-            unsafe { (nibbles(l, rows, at + 8), l.dwords(rows, at + 4), l.dwords(rows, at)) };
-        let least = l.half(l.shr(both, 16));
-        Block { weights: fifth(l, low, bits), scale: l.half(both), least }
+        let (low, [head, bits, ..]) = unsafe { (nibbles(l, rows.at(8)), l.quads(rows)) };
+        let least = l.half(l.shr(head, 16));
+        Block { weights: fifth(l, low, bits), scale: l.half(head), least }
     }
 }
 
@@ -167,17 +166,19 @@ impl Blocks for Mxfp4 {
     const LEAST: bool = false;
 
     #[inline(always)]
-    unsafe fn block<L: Lanes>(l: L, rows: &Rows, at: usize) -> Block<L> {
-        let table = MXFP4_NUMBERS.map(|n| (n + Self::OFFSET as i8) as u8);
+    unsafe fn block<L: Lanes>(l: L, rows: Rows) -> Block<L> {
         // SAFETY: see above.
-        let (places, scales) = unsafe {
-            let mut scales = [0f32; super::lanes::MOST];
-            for (scale, row) in scales.iter_mut().zip(&rows[..L::N]) {
-                *scale = mxfp4_scale(row.add(at).read());
-            }
-            (nibbles(l, rows, at + 1), l.load_f(scales.as_ptr()))
-        };
+        let (places, head) = unsafe { (nibbles(l, rows.at(1)), l.heads(rows)) };
+        let exponent = l.and(head, l.splat(0xff));
+        // As `mxfp4_scale`: of the exponents 2 and more one less is the power's; the two below give what is no normal
+        // number, here by a parabola through 2 -> 0x200000, 1 -> 0x400000 and 0 -> 0.
+        let zero = l.splat(0);
+        let normal = l.shl(l.max(l.sub(exponent, l.splat(1)), zero), 23);
+        let below = l.max(l.sub(l.splat(2), exponent), zero);
+        let small = l.mul(below, l.sub(l.splat(0x0070_0000), l.mul(below, l.splat(0x0030_0000))));
+        let scale = l.from_bits(l.or(normal, small));
+        let table = MXFP4_NUMBERS.map(|n| (n + Self::OFFSET as i8) as u8);
         let weights = eight(|g| l.lookup(&table, places[g]));
-        Block { weights, scale: scales, least: l.splat_f(0.0) }
+        Block { weights, scale, least: l.splat_f(0.0) }
     }
 }

@@ -3,7 +3,7 @@
 //! Number i of a row goes to sum i mod 16, in order, by `fma`; the sixteen are then added in halves: 0 with 8, then 0
 //! with 4, and so on.
 
-use super::lanes::{self, Lanes, Work};
+use super::lanes::{Lanes, wide};
 
 /// Sums of a dot product.
 const SUMS: usize = 16;
@@ -113,19 +113,29 @@ pub(super) unsafe fn dots<L: Lanes, T: Float, const R: usize>(
     out
 }
 
+/// As [`dot_f32`], for code that is compiled for a set of instructions itself.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; SUMS];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..SUMS {
+            sums[i] = a[i].mul_add(b[i], sums[i]);
+        }
+    }
+    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
+        *sum = a.mul_add(*b, *sum);
+    }
+    whole(sums)
+}
+
 /// Sum of `a[i] * b[i]`; equal lengths.
 pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
-    struct Dot<'a>(&'a [f32], &'a [f32]);
-    impl Work for Dot<'_> {
-        type Output = f32;
-
-        #[inline(always)]
-        fn run<L: Lanes>(self, l: L) -> f32 {
-            // SAFETY: both have `len` numbers.
-            let [sum] = unsafe { dots(l, [self.0.as_ptr()], self.1.as_ptr(), self.0.len()) };
-            sum
+    wide! {
+        fn all(a: &[f32], b: &[f32]) -> f32 {
+            dot(a, b)
         }
     }
     assert_eq!(a.len(), b.len());
-    lanes::run(Dot(a, b))
+    all(a, b)
 }

@@ -69,18 +69,18 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// `out = act(gate, up)`, number by number.
+    /// `gate = act(gate, up)`, number by number.
     #[inline(always)]
-    pub(super) fn apply(self, gate: &[f32], up: &[f32], out: &mut [f32]) {
-        let pairs = gate.iter().zip(up).zip(out);
+    pub(super) fn apply(self, gate: &mut [f32], up: &[f32]) {
+        let pairs = gate.iter_mut().zip(up);
         match self {
-            Activation::Silu => pairs.for_each(|((g, u), o)| *o = silu(*g) * u),
-            Activation::Gelu => pairs.for_each(|((g, u), o)| *o = gelu(*g) * u),
-            Activation::ClampedSwiglu => pairs.for_each(|((g, u), o)| {
+            Activation::Silu => pairs.for_each(|(g, u)| *g = silu(*g) * u),
+            Activation::Gelu => pairs.for_each(|(g, u)| *g = gelu(*g) * u),
+            Activation::ClampedSwiglu => pairs.for_each(|(g, u)| {
                 const ALPHA: f32 = 1.702;
                 const LIMIT: f32 = 7.0;
                 let (x, y) = (g.min(LIMIT), u.clamp(-LIMIT, LIMIT));
-                *o = x * sigmoid(ALPHA * x) * (y + 1.0);
+                *g = x * sigmoid(ALPHA * x) * (y + 1.0);
             }),
         }
     }

@@ -23,8 +23,25 @@ use portable::Plain;
 /// The most lanes that any set has.
 pub(crate) const MOST: usize = 16;
 
-/// Where as many rows of weights begin as there are lanes.
-pub(crate) type Rows = [*const u8; MOST];
+/// As many rows of weights as there are lanes: where the first is, and how many bytes apart they are.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub start: *const u8,
+    pub stride: usize,
+}
+
+impl Rows {
+    /// The same, so many bytes further on in each row.
+    #[inline(always)]
+    pub fn at(self, bytes: usize) -> Rows {
+        Rows { start: self.start.wrapping_add(bytes), stride: self.stride }
+    }
+
+    #[inline(always)]
+    pub fn row(self, i: usize) -> *const u8 {
+        self.start.wrapping_add(i * self.stride)
+    }
+}
 
 /// A set of instructions.  A value of the type is the proof that the processor has it, so that its methods are safe but
 /// for the pointers they take.
@@ -45,6 +62,8 @@ pub(crate) trait Lanes: Copy {
     fn sub(self, a: Self::I, b: Self::I) -> Self::I;
     /// The low 32 bits of the product.
     fn mul(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The larger, signed.
+    fn max(self, a: Self::I, b: Self::I) -> Self::I;
     fn shl(self, a: Self::I, by: u32) -> Self::I;
     /// Zeros come in.
     fn shr(self, a: Self::I, by: u32) -> Self::I;
@@ -59,6 +78,8 @@ pub(crate) trait Lanes: Copy {
     /// `acc` plus the products of the two signed halves of each lane.
     fn pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
     fn float(self, a: Self::I) -> Self::F;
+    /// The same bits.
+    fn from_bits(self, a: Self::I) -> Self::F;
     /// The low half of each lane as F16.
     fn half(self, a: Self::I) -> Self::F;
 
@@ -97,20 +118,14 @@ pub(crate) trait Lanes: Copy {
     ///
     /// # Safety
     ///
-    /// They lie `at` bytes behind the first `N` of `rows`.
-    unsafe fn quads(self, rows: &Rows, at: usize) -> [Self::I; 4];
-    /// Four bytes of each row.
+    /// They lie at the start of `N` rows.
+    unsafe fn quads(self, rows: Rows) -> [Self::I; 4];
+    /// The first four of sixteen bytes of each row.
     ///
     /// # Safety
     ///
-    /// As `quads`.
-    unsafe fn dwords(self, rows: &Rows, at: usize) -> Self::I;
-    /// An F16 of each row.
-    ///
-    /// # Safety
-    ///
-    /// As `quads`.
-    unsafe fn halves(self, rows: &Rows, at: usize) -> Self::F;
+    /// As `quads`, of all sixteen.
+    unsafe fn heads(self, rows: Rows) -> Self::I;
     /// Brings what lies there near, some time.
     fn prefetch(self, p: *const u8);
 }
@@ -229,3 +244,35 @@ pub(crate) fn run_with<W: Work>(set: Set, work: W) -> W::Output {
         Set::Neon => unsafe { neon::run(work) },
     }
 }
+
+/// Functions of plain Rust, compiled for every set of instructions: loops over numbers become as wide as registers are.
+/// They give the same bits, since the order of additions is what the code says.
+macro_rules! wide {
+    ($($(#[$attribute:meta])* $seen:vis fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
+        $(#[$attribute])*
+        $seen fn $name($($arg: $type),*) $(-> $result)? {
+            #[inline(always)]
+            fn plain($($arg: $type),*) $(-> $result)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2($($arg: $type),*) $(-> $result)? {
+                plain($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+            fn avx512($($arg: $type),*) $(-> $result)? {
+                plain($($arg),*)
+            }
+            match *$crate::kernels::WIDEST {
+                // SAFETY: the set was detected, and has these instructions; so in the next line.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernels::Set::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: see above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernels::Set::Avx512 => unsafe { avx512($($arg),*) },
+                _ => plain($($arg),*),
+            }
+        }
+    )*};
+}
+pub(crate) use wide;

@@ -1,19 +1,18 @@
 //! A matrix in a mapped file, and its products with rows of activations.
 
+use std::mem::MaybeUninit;
+
 use thiserror::Error;
 
 use super::activations::{Activations, Form};
 use super::blocks;
 use super::functions::Activation;
-use super::lanes::{self, Lanes, MOST, Set, Work};
+use super::lanes::{self, Lanes, MOST, Rows, Set, Work};
 use super::supers;
 use super::tile::{self, PICKS, Sums, TILES};
 use super::{dequantise, float, workers};
 use crate::ggml::Kind;
 use crate::mapping::Region;
-
-/// Units of work for each thread: enough that one that comes late still finds its share.
-const CLAIMS: usize = 8;
 
 /// `rows` rows of `k` weights, row after row.
 #[derive(Clone)]
@@ -31,6 +30,13 @@ pub enum MatrixError {
     NoKernel { kind: Kind },
     #[error("{rows} rows of {k} weights in {kind:?} do not make {bytes} bytes")]
     Size { rows: usize, k: usize, kind: Kind, bytes: usize },
+}
+
+/// The same bytes with zeros behind them: tiles are never narrower than the widest registers.
+fn padded(data: &Region, len: usize) -> Region {
+    let mut bytes = data.bytes().to_vec();
+    bytes.resize(len, 0);
+    Region::owned(bytes)
 }
 
 /// What a format's rows are multiplied with; `None` without a kernel.
@@ -67,12 +73,14 @@ impl Matrix {
         let row_bytes =
             row_bytes.filter(|b| b.checked_mul(rows) == Some(bytes) && k > 0 && rows > 0);
         let row_bytes = row_bytes.ok_or(MatrixError::Size { rows, k, kind, bytes })?;
+        let data = if rows < MOST { padded(&data, MOST * row_bytes) } else { data };
         Ok(Matrix { rows, k, kind, row_bytes, data })
     }
 
     /// Row `i` as F32 into `out`, which has `k` numbers.
     pub fn dequantise_row(&self, i: usize, out: &mut [f32]) {
         debug_assert_eq!(out.len(), self.k);
+        debug_assert!(i < self.rows);
         let row = &self.data.bytes()[i * self.row_bytes..(i + 1) * self.row_bytes];
         dequantise::row(self.kind, row, out);
     }
@@ -81,7 +89,20 @@ impl Matrix {
         form(self.kind).expect("checked when it was made")
     }
 
-    /// Rows `first` to `first + 2 L::N` with some rows of activations; beyond the last row it is taken again.
+    /// Where row `i` lies.
+    #[inline(always)]
+    fn row(&self, i: usize) -> *const u8 {
+        self.data.bytes().as_ptr().wrapping_add(i * self.row_bytes)
+    }
+
+    /// Where the tile of `lanes` rows begins that is to hold `row`: there, or at the last rows of all.
+    #[inline(always)]
+    fn tile_start(&self, row: usize, lanes: usize) -> usize {
+        row.min(self.rows.max(MOST) - lanes)
+    }
+
+    /// Rows `first` to `first + 2 L::N` with some rows of activations; the last rows come again instead of rows beyond
+    /// them.
     #[inline(always)]
     fn tile<L: Lanes>(
         &self,
@@ -89,31 +110,32 @@ impl Matrix {
         first: usize,
         x: &Activations<'_>,
         picks: &[u32],
-        sums: &mut Sums,
+        sums: &mut [f32],
     ) {
-        let start = self.data.bytes().as_ptr();
-        let row = |i: usize| start.wrapping_add(i.min(self.rows - 1) * self.row_bytes);
-        let rows: [[*const u8; MOST]; TILES] =
-            [0, 1].map(|t| std::array::from_fn(|r| row(first + t * L::N + r % L::N)));
+        let tile = |t: usize| Rows {
+            start: self.row(self.tile_start(first + t * L::N, L::N)),
+            stride: self.row_bytes,
+        };
+        let rows = [tile(0), tile(1)];
         // SAFETY: rows are within the data and as long as `k` says, by `new`; `picks` are rows of `x`, which was
         // prepared, by `compute`.
         unsafe {
             macro_rules! blocks {
                 ($format:ty) => {{
                     let n = self.k / blocks::BLOCK;
-                    tile::blocks::<L, $format>(l, &rows, n, x.q8(), picks, sums)
+                    tile::blocks::<L, $format>(l, rows, n, x.q8(), picks, sums)
                 }};
             }
             macro_rules! supers {
                 ($format:ty) => {{
                     let n = self.k / supers::SUPER;
-                    tile::supers::<L, $format>(l, &rows, n, x.q8k(), picks, sums)
+                    tile::supers::<L, $format>(l, rows, n, x.q8k(), picks, sums)
                 }};
             }
             match self.kind {
-                Kind::F32 => self.floats::<L, f32>(l, &rows, x, picks, sums),
-                Kind::F16 => self.floats::<L, half::f16>(l, &rows, x, picks, sums),
-                Kind::BF16 => self.floats::<L, half::bf16>(l, &rows, x, picks, sums),
+                Kind::F32 => self.floats::<L, f32>(l, rows, x, picks, sums),
+                Kind::F16 => self.floats::<L, half::f16>(l, rows, x, picks, sums),
+                Kind::BF16 => self.floats::<L, half::bf16>(l, rows, x, picks, sums),
                 Kind::Q4_0 => blocks!(blocks::Q4_0),
                 Kind::Q4_1 => blocks!(blocks::Q4_1),
                 Kind::Q5_0 => blocks!(blocks::Q5_0),
@@ -139,10 +161,10 @@ impl Matrix {
     unsafe fn floats<L: Lanes, T: float::Float>(
         &self,
         l: L,
-        rows: &[[*const u8; MOST]; TILES],
+        rows: [Rows; TILES],
         x: &Activations<'_>,
         picks: &[u32],
-        sums: &mut Sums,
+        sums: &mut [f32],
     ) {
         let x = x.floats(self.form());
         for (r, &pick) in picks.iter().enumerate() {
@@ -150,7 +172,8 @@ impl Matrix {
             let sums = &mut sums[r * TILES * L::N..(r + 1) * TILES * L::N];
             for (i, sums) in sums.chunks_exact_mut(float::ROWS).enumerate() {
                 let at = i * float::ROWS;
-                let rows = std::array::from_fn(|r| rows[at / L::N][at % L::N + r].cast::<T>());
+                let row = |r| rows[at / L::N].row(at % L::N + r).cast::<T>();
+                let rows = [row(0), row(1), row(2), row(3)];
                 // SAFETY: by the caller.
                 sums.copy_from_slice(&unsafe {
                     float::dots::<L, T, { float::ROWS }>(l, rows, y, self.k)
@@ -197,7 +220,7 @@ pub enum Job<'a> {
 /// What a job is without its exclusive hold on the output.
 struct Plan<'a> {
     w: &'a Matrix,
-    gated: Option<(&'a Matrix, [Option<&'a [f32]>; 2], Activation)>,
+    up: Option<Up<'a>>,
     x: &'a Activations<'a>,
     picks: &'a [u32],
     out: *mut f32,
@@ -205,21 +228,42 @@ struct Plan<'a> {
     first: usize,
 }
 
+/// What a gate is applied to.
+struct Up<'a> {
+    w: &'a Matrix,
+    /// Of gate and up.
+    bias: [Option<&'a [f32]>; 2],
+    activation: Activation,
+}
+
+impl Up<'_> {
+    /// Gates and ups of the rows from `start` on; the result is in place of the gates.
+    #[inline(always)]
+    fn gate(&self, gates: &mut [f32], ups: &mut [f32], start: usize) {
+        for (sums, bias) in [&mut *gates, &mut *ups].into_iter().zip(self.bias) {
+            if let Some(bias) = bias {
+                sums.iter_mut().zip(&bias[start..]).for_each(|(s, b)| *s += b);
+            }
+        }
+        self.activation.apply(gates, ups);
+    }
+}
+
 // SAFETY: units write `out` at places of their own.
 unsafe impl Sync for Plan<'_> {}
 
 impl<'a> Plan<'a> {
     fn new(job: Job<'a>, first: usize) -> Plan<'a> {
-        let (w, gated, x, picks, out) = match job {
+        let (w, up, x, picks, out) = match job {
             Job::Product(Product { w, x, picks, out }) => (w, None, x, picks, out),
             Job::Gated(Gated { w: [gate, up], bias, activation, x, picks, out }) => {
                 assert!(gate.rows == up.rows && gate.k == up.k);
-                (gate, Some((up, bias, activation)), x, picks, out)
+                (gate, Some(Up { w: up, bias, activation }), x, picks, out)
             }
         };
         assert!(w.k == x.k() && out.len() == picks.len() * w.rows);
         assert!(picks.iter().all(|&pick| (pick as usize) < x.rows()));
-        Plan { w, gated, x, picks, out: out.as_mut_ptr(), first }
+        Plan { w, up, x, picks, out: out.as_mut_ptr(), first }
     }
 
     fn units(&self, rows_at_once: usize) -> usize {
@@ -227,7 +271,19 @@ impl<'a> Plan<'a> {
     }
 
     fn operations(&self) -> usize {
-        self.picks.len() * self.w.rows * self.w.k * if self.gated.is_some() { 2 } else { 1 }
+        self.picks.len() * self.w.rows * self.w.k * if self.up.is_some() { 2 } else { 1 }
+    }
+}
+
+/// The first `len` numbers of the room, zero.
+#[inline(always)]
+fn zeros(room: &mut MaybeUninit<Sums>, len: usize) -> &mut [f32] {
+    assert!(len <= PICKS * TILES * MOST);
+    // SAFETY: within the room, and written before it is read.
+    unsafe {
+        let start = room.as_mut_ptr().cast::<f32>();
+        start.write_bytes(0, len);
+        std::slice::from_raw_parts_mut(start, len)
     }
 }
 
@@ -244,32 +300,35 @@ impl Work for Tile<'_> {
     fn run<L: Lanes>(self, l: L) {
         let Tile { plan, first } = self;
         let n = TILES * L::N;
-        let there = n.min(plan.w.rows - first);
-        let mut sums: Sums = [0.0; _];
+        let mut room = [const { MaybeUninit::<Sums>::uninit() }; 2];
+        let [room, up_room] = &mut room;
         for (chunk, picks) in plan.picks.chunks(PICKS).enumerate() {
-            plan.w.tile(l, first, plan.x, picks, &mut sums);
-            if let Some((up, bias, activation)) = plan.gated {
-                let mut ups: Sums = [0.0; _];
-                up.tile(l, first, plan.x, picks, &mut ups);
-                for (sums, ups) in
-                    sums.chunks_exact_mut(n).zip(ups.chunks_exact_mut(n)).take(picks.len())
-                {
-                    for (sums, bias) in [&mut *sums, &mut *ups].into_iter().zip(bias) {
-                        if let Some(bias) = bias {
-                            let bias = &bias[first..first + there];
-                            sums.iter_mut().zip(bias).for_each(|(s, b)| *s += b);
-                        }
+            let sums = zeros(room, picks.len() * n);
+            plan.w.tile(l, first, plan.x, picks, sums);
+            if let Some(up) = &plan.up {
+                let ups = zeros(up_room, picks.len() * n);
+                up.w.tile(l, first, plan.x, picks, ups);
+                for t in 0..TILES {
+                    let start = plan.w.tile_start(first + t * L::N, L::N);
+                    let there = L::N.min(plan.w.rows - start);
+                    for r in 0..picks.len() {
+                        let at = (r * TILES + t) * L::N;
+                        up.gate(&mut sums[at..at + there], &mut ups[at..at + there], start);
                     }
-                    let mut gated = [0f32; TILES * MOST];
-                    activation.apply(sums, ups, &mut gated[..n]);
-                    sums.copy_from_slice(&gated[..n]);
                 }
             }
-            for (r, sums) in sums.chunks_exact(n).take(picks.len()).enumerate() {
-                let at = (chunk * PICKS + r) * plan.w.rows + first;
-                // SAFETY: `at + there` is within `out`, and only the unit of these rows writes there.
-                let out = unsafe { std::slice::from_raw_parts_mut(plan.out.add(at), there) };
-                out.copy_from_slice(&sums[..there]);
+            for t in 0..TILES {
+                let from = first + t * L::N;
+                let start = plan.w.tile_start(from, L::N);
+                // Rows that came again are another tile's.
+                let skip = (from - start).min(L::N);
+                let there = (L::N - skip).min(plan.w.rows.saturating_sub(from));
+                for r in 0..picks.len() {
+                    let sums = &sums[(r * TILES + t) * L::N + skip..][..there];
+                    let at = (chunk * PICKS + r) * plan.w.rows + from;
+                    // SAFETY: `at + there` is within `out`, and only the unit of these rows writes there.
+                    unsafe { plan.out.wrapping_add(at).copy_from_nonoverlapping(sums.as_ptr(), there) };
+                }
             }
         }
     }
@@ -291,17 +350,9 @@ pub(super) fn compute_with<'a>(set: Set, jobs: impl IntoIterator<Item = Job<'a>>
         plans.push(plan);
     }
     let operations = plans.iter().map(Plan::operations).sum();
-    let at_once = (units / (workers::threads() * CLAIMS)).max(1);
-    workers::run(units.div_ceil(at_once), operations, &|claim| {
-        let claimed = claim * at_once..((claim + 1) * at_once).min(units);
-        let mut index = plans.partition_point(|plan| plan.first <= claimed.start) - 1;
-        for unit in claimed {
-            while plans.get(index + 1).is_some_and(|next| next.first <= unit) {
-                index += 1;
-            }
-            let plan = &plans[index];
-            lanes::run_with(set, Tile { plan, first: (unit - plan.first) * rows_at_once });
-        }
+    workers::run(units, operations, &|unit| {
+        let plan = &plans[plans.partition_point(|plan| plan.first <= unit) - 1];
+        lanes::run_with(set, Tile { plan, first: (unit - plan.first) * rows_at_once });
     });
 }
 

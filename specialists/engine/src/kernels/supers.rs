@@ -31,8 +31,8 @@ pub(super) trait Supers {
 
     /// # Safety
     ///
-    /// A super-block lies `at` bytes behind the first `L::N` of `rows`.
-    unsafe fn head<L: Lanes>(l: L, rows: &Rows, at: usize) -> Head<L>;
+    /// A super-block lies at the start of `L::N` rows.
+    unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L>;
     /// Which two parts the `pair`-th of four gives: they share bytes.
     fn parts(pair: usize) -> [usize; 2];
     /// Of each part, register g holds weights 4g to 4g + 3 of each row.
@@ -40,7 +40,7 @@ pub(super) trait Supers {
     /// # Safety
     ///
     /// As `head`.
-    unsafe fn pair<L: Lanes>(l: L, rows: &Rows, at: usize, pair: usize) -> [[L::I; 8]; 2];
+    unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2];
 }
 
 /// Four bits and scales and leasts of six bits.
@@ -62,9 +62,9 @@ fn byte<L: Lanes>(l: L, v: L::I, i: u32) -> L::I {
 
 /// Thirty-two bytes of each row.
 #[inline(always)]
-unsafe fn bytes<L: Lanes>(l: L, rows: &Rows, at: usize) -> [L::I; 8] {
+unsafe fn bytes<L: Lanes>(l: L, rows: Rows) -> [L::I; 8] {
     // SAFETY: by the caller.
-    let ([a, b, c, d], [e, f, g, h]) = unsafe { (l.quads(rows, at), l.quads(rows, at + 16)) };
+    let ([a, b, c, d], [e, f, g, h]) = unsafe { (l.quads(rows), l.quads(rows.at(16))) };
     [a, b, c, d, e, f, g, h]
 }
 
@@ -82,9 +82,9 @@ fn above<L: Lanes>(l: L, low: [L::I; 8], high: [L::I; 8], by: u32) -> [L::I; 8] 
 
 /// The head of Q4_K and Q5_K: two F16, then eight scales and eight leasts of six bits in twelve bytes.
 #[inline(always)]
-unsafe fn head_of_six_bits<L: Lanes>(l: L, rows: &Rows, at: usize) -> Head<L> {
+unsafe fn head_of_six_bits<L: Lanes>(l: L, rows: Rows) -> Head<L> {
     // SAFETY: by the caller.
-    let [both, a, b, c] = unsafe { l.quads(rows, at) };
+    let [both, a, b, c] = unsafe { l.quads(rows) };
     let (six, four, two) = (l.splat(0x3f3f_3f3f), l.splat(0x0f0f_0f0f), l.splat(0x0303_0303));
     // The last four of each: four bits in `c`, the two above them on top of the first four.
     let top = |v| l.shl(l.and(l.shr(v, 6), two), 4);
@@ -111,9 +111,9 @@ impl Supers for Q4K {
     const LEAST: bool = true;
 
     #[inline(always)]
-    unsafe fn head<L: Lanes>(l: L, rows: &Rows, at: usize) -> Head<L> {
+    unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L> {
         // SAFETY: by the caller; so below.
-        unsafe { head_of_six_bits(l, rows, at) }
+        unsafe { head_of_six_bits(l, rows) }
     }
 
     #[inline(always)]
@@ -122,9 +122,9 @@ impl Supers for Q4K {
     }
 
     #[inline(always)]
-    unsafe fn pair<L: Lanes>(l: L, rows: &Rows, at: usize, pair: usize) -> [[L::I; 8]; 2] {
+    unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         // SAFETY: see above.
-        let both = unsafe { bytes(l, rows, at + 16 + 32 * pair) };
+        let both = unsafe { bytes(l, rows.at(16 + 32 * pair)) };
         [field(l, both, 0, 0x0f0f_0f0f), field(l, both, 4, 0x0f0f_0f0f)]
     }
 }
@@ -136,9 +136,9 @@ impl Supers for Q5K {
     const LEAST: bool = true;
 
     #[inline(always)]
-    unsafe fn head<L: Lanes>(l: L, rows: &Rows, at: usize) -> Head<L> {
+    unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L> {
         // SAFETY: see above.
-        unsafe { head_of_six_bits(l, rows, at) }
+        unsafe { head_of_six_bits(l, rows) }
     }
 
     #[inline(always)]
@@ -147,10 +147,9 @@ impl Supers for Q5K {
     }
 
     #[inline(always)]
-    unsafe fn pair<L: Lanes>(l: L, rows: &Rows, at: usize, pair: usize) -> [[L::I; 8]; 2] {
+    unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         // SAFETY: see above.
-        let (both, bits) =
-            unsafe { (bytes(l, rows, at + 48 + 32 * pair), bytes(l, rows, at + 16)) };
+        let (both, bits) = unsafe { (bytes(l, rows.at(48 + 32 * pair)), bytes(l, rows.at(16))) };
         let bit = |j| field(l, bits, j, 0x0101_0101);
         let j = 2 * pair as u32;
         [
@@ -167,9 +166,10 @@ impl Supers for Q6K {
     const LEAST: bool = false;
 
     #[inline(always)]
-    unsafe fn head<L: Lanes>(l: L, rows: &Rows, at: usize) -> Head<L> {
+    unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L> {
         // SAFETY: see above.
-        let (all, scale) = unsafe { (l.quads(rows, at + 192), l.halves(rows, at + 208)) };
+        let (all, [.., last]) = unsafe { (l.quads(rows.at(192)), l.quads(rows.at(194))) };
+        let scale = l.half(l.shr(last, 16));
         let sign = l.splat(0x80);
         let scales = sixteen(|j| l.sub(l.xor(byte(l, all[j / 4], j as u32 % 4), sign), sign));
         Head { scale, least: l.splat_f(0.0), scales, leasts: [l.splat(0); 8] }
@@ -182,11 +182,11 @@ impl Supers for Q6K {
     }
 
     #[inline(always)]
-    unsafe fn pair<L: Lanes>(l: L, rows: &Rows, at: usize, pair: usize) -> [[L::I; 8]; 2] {
+    unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         let (half, odd) = (pair / 2, pair as u32 % 2);
         // SAFETY: see above.
         let (both, bits) =
-            unsafe { (bytes(l, rows, at + 32 * pair), bytes(l, rows, at + 128 + 32 * half)) };
+            unsafe { (bytes(l, rows.at(32 * pair)), bytes(l, rows.at(128 + 32 * half))) };
         let two = |by| field(l, bits, by, 0x0303_0303);
         [
             above(l, field(l, both, 0, 0x0f0f_0f0f), two(2 * odd), 4),
@@ -202,9 +202,9 @@ impl Supers for Q2K {
     const LEAST: bool = true;
 
     #[inline(always)]
-    unsafe fn head<L: Lanes>(l: L, rows: &Rows, at: usize) -> Head<L> {
+    unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L> {
         // SAFETY: see above.
-        let (all, both) = unsafe { (l.quads(rows, at), l.dwords(rows, at + 80)) };
+        let (all, [.., both]) = unsafe { (l.quads(rows), l.quads(rows.at(68))) };
         let nibble =
             |j: usize, high: u32| l.and(l.shr(all[j / 4], 8 * (j as u32 % 4) + high), l.splat(15));
         Head {
@@ -221,9 +221,9 @@ impl Supers for Q2K {
     }
 
     #[inline(always)]
-    unsafe fn pair<L: Lanes>(l: L, rows: &Rows, at: usize, pair: usize) -> [[L::I; 8]; 2] {
+    unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         // SAFETY: see above.
-        let four = unsafe { bytes(l, rows, at + 16 + 32 * (pair / 2)) };
+        let four = unsafe { bytes(l, rows.at(16 + 32 * (pair / 2))) };
         let two = |by| field(l, four, by, 0x0303_0303);
         let by = 4 * (pair as u32 % 2);
         [two(by), two(by + 2)]
@@ -237,16 +237,12 @@ impl Supers for Q3K {
     const LEAST: bool = false;
 
     #[inline(always)]
-    unsafe fn head<L: Lanes>(l: L, rows: &Rows, at: usize) -> Head<L> {
+    unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L> {
         // SAFETY: see above.
-        let (a, b, tops, scale) = unsafe {
-            (
-                l.dwords(rows, at + 96),
-                l.dwords(rows, at + 100),
-                l.dwords(rows, at + 104),
-                l.halves(rows, at + 108),
-            )
-        };
+        let [v, w, x, y] = unsafe { l.quads(rows.at(94)) };
+        // Two bytes before the scales, since there are but two behind them.
+        let across = |low, high| l.or(l.shr(low, 16), l.shl(high, 16));
+        let (a, b, tops) = (across(v, w), across(w, x), across(x, y));
         let (four, two) = (l.splat(0x0f0f_0f0f), l.splat(0x0303_0303));
         let top = |by| l.shl(l.and(l.shr(tops, by), two), 4);
         let all = [
@@ -257,7 +253,7 @@ impl Supers for Q3K {
         ];
         let less = l.splat(32);
         let scales = sixteen(|j| l.sub(byte(l, all[j / 4], j as u32 % 4), less));
-        Head { scale, least: l.splat_f(0.0), scales, leasts: [l.splat(0); 8] }
+        Head { scale: l.half(l.shr(y, 16)), least: l.splat_f(0.0), scales, leasts: [l.splat(0); 8] }
     }
 
     #[inline(always)]
@@ -266,10 +262,9 @@ impl Supers for Q3K {
     }
 
     #[inline(always)]
-    unsafe fn pair<L: Lanes>(l: L, rows: &Rows, at: usize, pair: usize) -> [[L::I; 8]; 2] {
+    unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         // SAFETY: see above.
-        let (four, bits) =
-            unsafe { (bytes(l, rows, at + 32 + 32 * (pair / 2)), bytes(l, rows, at)) };
+        let (four, bits) = unsafe { (bytes(l, rows.at(32 + 32 * (pair / 2))), bytes(l, rows)) };
         let two = |by| field(l, four, by, 0x0303_0303);
         let bit = |j| field(l, bits, j, 0x0101_0101);
         let (by, j) = (4 * (pair as u32 % 2), 2 * pair as u32);

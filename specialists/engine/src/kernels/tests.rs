@@ -168,8 +168,8 @@ fn gates() {
                     .for_each(|o| o.iter_mut().zip(bias).for_each(|(o, b)| *o += b));
             }
         }
-        let mut want = vec![0f32; n * ff];
-        activation.apply(&apart[0], &apart[1], &mut want);
+        let [mut want, ups] = apart;
+        activation.apply(&mut want, &ups);
         for set in Set::all() {
             let mut prepared = Activations::new(&x, k);
             w.iter().for_each(|w| prepared.prepare_for(w));

@@ -11,6 +11,8 @@
 //!
 //! Weights are unpacked once for all rows of activations that are given, and never stored.
 
+use std::mem::MaybeUninit;
+
 use super::activations::{Q8, Q8K};
 use super::blocks::{BLOCK, Blocks};
 use super::lanes::{Lanes, Rows, eight};
@@ -21,11 +23,11 @@ pub(super) const TILES: usize = 2;
 /// The most rows of activations at once: so many sums stay in the nearest cache.
 pub(super) const PICKS: usize = 64;
 
-/// Sums, [picks][TILES][lanes].
+/// Room for sums, [picks][TILES][lanes]; they come in as zero.
 pub(super) type Sums = [f32; PICKS * TILES * super::lanes::MOST];
 
 /// Bytes of each row that are asked for before they are used: what memory delivers while one access takes.
-const AHEAD: usize = 256;
+const AHEAD: usize = 512;
 /// Bytes that come at once.
 const LINE: usize = 64;
 
@@ -39,15 +41,15 @@ struct Ahead {
 impl Ahead {
     /// The rows have been read up to `at`.
     #[inline(always)]
-    fn reach<L: Lanes>(&mut self, l: L, rows: &[Rows; TILES], at: usize) {
+    fn reach<L: Lanes>(&mut self, l: L, rows: [Rows; TILES], at: usize) {
         while self.line < at + AHEAD {
             let next = match self.line < self.row_bytes {
                 true => self.line,
                 false => self.line + (TILES * L::N - 1) * self.row_bytes,
             };
             for rows in rows {
-                for row in &rows[..L::N] {
-                    l.prefetch(row.wrapping_add(next));
+                for row in 0..L::N {
+                    l.prefetch(rows.at(next).row(row));
                 }
             }
             self.line += LINE;
@@ -80,18 +82,18 @@ macro_rules! both {
 #[inline(always)]
 pub(super) unsafe fn blocks<L: Lanes, F: Blocks>(
     l: L,
-    rows: &[Rows; TILES],
+    rows: [Rows; TILES],
     blocks: usize,
     x: &Q8,
     picks: &[u32],
-    sums: &mut Sums,
+    sums: &mut [f32],
 ) {
-    sums[..picks.len() * TILES * L::N].fill(0.0);
+    assert!(picks.len() <= PICKS && sums.len() == picks.len() * TILES * L::N);
     let mut ahead = Ahead { row_bytes: blocks * F::BYTES, line: 0 };
     for b in 0..blocks {
         ahead.reach(l, rows, b * F::BYTES);
         // SAFETY: by the caller.
-        let mut w = unsafe { both!(|t| F::block(l, &rows[t], b * F::BYTES)) };
+        let mut w = unsafe { both!(|t| F::block(l, rows[t].at(b * F::BYTES))) };
         if F::SIGNED {
             for w in &mut w {
                 w.weights = eight(|g| l.signed(w.weights[g]));
@@ -108,17 +110,20 @@ pub(super) unsafe fn blocks<L: Lanes, F: Blocks>(
                     *x.sums.get_unchecked(at),
                 )
             };
-            let mut dots = [l.splat(-offset * sum); TILES];
+            // Two chains of four: one of eight takes longer than all the rest.
+            let mut dots = [[l.splat(-offset * sum); TILES], [l.splat(0); TILES]];
             for g in 0..8 {
                 // SAFETY: a block is eight times four bytes.
                 let y = l.splat(unsafe { quants.add(g).read_unaligned() });
                 for t in 0..TILES {
-                    dots[t] = match F::SIGNED {
-                        true => l.dot_signed(dots[t], w[t].weights[g], y),
-                        false => l.dot(dots[t], w[t].weights[g], y),
+                    let dots = &mut dots[g % 2][t];
+                    *dots = match F::SIGNED {
+                        true => l.dot_signed(*dots, w[t].weights[g], y),
+                        false => l.dot(*dots, w[t].weights[g], y),
                     };
                 }
             }
+            let dots = both!(|t| l.add(dots[0][t], dots[1][t]));
             let whole = l.splat_f(scale * sum as f32);
             let scale = l.splat_f(scale);
             for t in 0..TILES {
@@ -144,27 +149,31 @@ pub(super) unsafe fn blocks<L: Lanes, F: Blocks>(
 #[inline(always)]
 pub(super) unsafe fn supers<L: Lanes, F: Supers>(
     l: L,
-    rows: &[Rows; TILES],
+    rows: [Rows; TILES],
     supers: usize,
     x: &Q8K,
     picks: &[u32],
-    sums: &mut Sums,
+    sums: &mut [f32],
 ) {
-    sums[..picks.len() * TILES * L::N].fill(0.0);
-    let mut wholes = [[l.splat(0); TILES]; PICKS];
+    assert!(picks.len() <= PICKS && sums.len() == picks.len() * TILES * L::N);
+    let mut wholes = [const { MaybeUninit::<[L::I; TILES]>::uninit() }; PICKS];
     let mut ahead = Ahead { row_bytes: supers * F::BYTES, line: 0 };
     for b in 0..supers {
         let at = b * F::BYTES;
         // SAFETY: by the caller.
-        let heads = unsafe { both!(|t| F::head(l, &rows[t], at)) };
-        wholes[..picks.len()].fill([l.splat(0); TILES]);
+        let heads = unsafe { both!(|t| F::head(l, rows[t].at(at))) };
+        for whole in &mut wholes[..picks.len()] {
+            whole.write([l.splat(0); TILES]);
+        }
         for pair in 0..4 {
             ahead.reach(l, rows, at + pair * F::BYTES / 4);
             // SAFETY: by the caller.
-            let both = unsafe { both!(|t| F::pair(l, &rows[t], at, pair)) };
+            let both = unsafe { both!(|t| F::pair(l, rows[t].at(at), pair)) };
             for (half, part) in F::parts(pair).into_iter().enumerate() {
                 let weights = [both[0][half], both[1][half]];
                 for (whole, &pick) in wholes.iter_mut().zip(picks) {
+                    // SAFETY: as many were written as there are picks.
+                    let whole = unsafe { whole.assume_init_mut() };
                     let at = b * x.rows + pick as usize;
                     // SAFETY: `at` is a super-block of `x`, with 256 bytes and 16 sums.
                     let (quants, sums) = unsafe {
@@ -195,21 +204,24 @@ pub(super) unsafe fn supers<L: Lanes, F: Supers>(
                             }
                         }
                     } else {
-                        let mut dots = [l.splat(0); TILES];
+                        let mut dots = [[l.splat(0); TILES]; 2];
                         for g in 0..8 {
                             let y = y(g);
                             for t in 0..TILES {
-                                dots[t] = l.dot(dots[t], weights[t][g], y);
+                                dots[g % 2][t] = l.dot(dots[g % 2][t], weights[t][g], y);
                             }
                         }
                         for t in 0..TILES {
-                            whole[t] = l.add(whole[t], l.mul(heads[t].scales[part], dots[t]));
+                            let dots = l.add(dots[0][t], dots[1][t]);
+                            whole[t] = l.add(whole[t], l.mul(heads[t].scales[part], dots));
                         }
                     }
                 }
             }
         }
         for (r, (whole, &pick)) in wholes.iter().zip(picks).enumerate() {
+            // SAFETY: see above.
+            let whole = unsafe { whole.assume_init_ref() };
             let at = b * x.rows + pick as usize;
             // SAFETY: as above; `sums` has room for so many picks, tiles and lanes.
             unsafe {

@@ -1,8 +1,9 @@
 //! The threads that share the work of one product.
 //!
-//! Work is cut into units that threads claim one by one, the caller among them.  A thread that the system has taken off
-//! its core claims nothing, and the others do its share; only a unit that it had begun is waited for.  So beside other
-//! programs throughput falls with the share of the cores that is left, not more.
+//! Work is cut into units.  Each thread, the caller among them, has a range of them to do in order, so that what it asks
+//! memory for ahead of time is what it does next; when it is done it takes units off the end of another's range.  A
+//! thread that the system has taken off its core takes nothing, and the others do its share; only a unit that it had
+//! begun is waited for.  So beside other programs throughput falls with the share of the cores that is left, not more.
 //!
 //! Threads look for new work for [`PATIENCE`] turns, about as long as passes between two products of one token, and
 //! then sleep.  One caller at a time has them; another does its work alone.
@@ -10,7 +11,7 @@
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, LazyLock, Mutex, TryLockError};
 use std::thread::{self, Thread};
 
@@ -31,8 +32,33 @@ type Unit<'a> = &'a (dyn Fn(usize) + Sync);
 struct Job {
     /// Valid while the gate is open or threads are within.
     unit: *const (dyn Fn(usize) + Sync),
-    units: usize,
     caller: Thread,
+}
+
+/// Units that a thread has yet to do: the first, and the one behind the last in the upper half.  On a line of its own.
+#[repr(align(128))]
+struct Left(AtomicU64);
+
+impl Left {
+    fn set(&self, units: std::ops::Range<usize>) {
+        self.0.store(units.start as u64 | (units.end as u64) << 32, Ordering::Relaxed);
+    }
+
+    fn range(packed: u64) -> (u64, u64) {
+        (packed & 0xffff_ffff, packed >> 32)
+    }
+
+    /// The next unit, from the front for its thread and from the back for others.
+    fn take(&self, front: bool) -> Option<usize> {
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |packed| {
+            let (first, end) = Left::range(packed);
+            (first < end).then(|| if front { packed + 1 } else { packed - (1 << 32) })
+        });
+        taken.ok().map(|packed| {
+            let (first, end) = Left::range(packed);
+            if front { first as usize } else { end as usize - 1 }
+        })
+    }
 }
 
 struct Sleeper {
@@ -44,7 +70,8 @@ struct Shared {
     /// Number of the job, whether threads may enter, how many are within.
     gate: AtomicU64,
     job: UnsafeCell<Option<Job>>,
-    next: AtomicUsize,
+    /// One a thread, the caller's first.
+    left: Vec<Left>,
     /// The caller sleeps until the last thread has left.
     waiting: AtomicBool,
     /// A unit of this job panicked.
@@ -77,11 +104,6 @@ pub fn run(units: usize, operations: usize, unit: Unit<'_>) {
     }
 }
 
-/// Threads that [`run`] uses, the caller among them.
-pub fn threads() -> usize {
-    ALL.shared.sleepers.len() + 1
-}
-
 impl Workers {
     /// `threads` in all, the caller among them.
     pub fn new(threads: usize) -> Workers {
@@ -89,7 +111,7 @@ impl Workers {
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
             job: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
+            left: (0..threads.max(1)).map(|_| Left(AtomicU64::new(0))).collect(),
             waiting: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             sleepers: (1..threads.max(1)).map(sleeper).collect(),
@@ -98,7 +120,8 @@ impl Workers {
             let at = shared.clone();
             let name = format!("engine-{}", index + 1);
             // Without the thread the caller does its share.
-            if let Ok(handle) = thread::Builder::new().name(name).spawn(move || at.work(index)) {
+            if let Ok(handle) = thread::Builder::new().name(name).spawn(move || at.work(index + 1))
+            {
                 let _ = shared.sleepers[index].thread.set(handle.thread().clone());
             }
         }
@@ -120,11 +143,14 @@ impl Workers {
         // SAFETY: the gate is shut and nobody is within; the closure outlives this call, and nobody is within after it.
         let open = unsafe {
             let unit = std::mem::transmute::<Unit<'_>, Unit<'static>>(unit);
-            *shared.job.get() = Some(Job { unit, units, caller: thread::current() });
+            *shared.job.get() = Some(Job { unit, caller: thread::current() });
             Open { shared }
         };
         shared.failed.store(false, Ordering::Relaxed);
-        shared.next.store(0, Ordering::Relaxed);
+        let threads = shared.left.len();
+        for (i, left) in shared.left.iter().enumerate() {
+            left.set(units * i / threads..units * (i + 1) / threads);
+        }
         shared.gate.fetch_add(JOB | OPEN, Ordering::SeqCst);
         for sleeper in &shared.sleepers {
             if sleeper.asleep.swap(false, Ordering::SeqCst)
@@ -133,7 +159,7 @@ impl Workers {
                 thread.unpark();
             }
         }
-        shared.claim(unit, units);
+        shared.claim(0, unit);
         drop(open);
         assert!(!shared.failed.swap(false, Ordering::Relaxed), "a unit of work panicked");
     }
@@ -149,7 +175,7 @@ impl Drop for Open<'_> {
         let shared = self.shared;
         // On the way out of a panic nobody needs the rest.
         if thread::panicking() {
-            shared.next.store(usize::MAX / 2, Ordering::Relaxed);
+            shared.left.iter().for_each(|left| left.set(0..0));
         }
         let within = |gate: u64| gate & (OPEN - 1);
         if within(shared.gate.fetch_and(!OPEN, Ordering::AcqRel)) == 0 {
@@ -172,13 +198,16 @@ impl Drop for Open<'_> {
 }
 
 impl Shared {
-    fn claim(&self, unit: Unit<'_>, units: usize) {
-        loop {
-            let next = self.next.fetch_add(1, Ordering::Relaxed);
-            if next >= units {
-                return;
-            }
+    /// The thread's own units, then others'.
+    fn claim(&self, index: usize, unit: Unit<'_>) {
+        while let Some(next) = self.left[index].take(true) {
             unit(next);
+        }
+        for other in 1..self.left.len() {
+            let other = (index + other) % self.left.len();
+            while let Some(next) = self.left[other].take(false) {
+                unit(next);
+            }
         }
     }
 
@@ -198,7 +227,7 @@ impl Shared {
                 );
                 if entered.is_ok() {
                     done = gate / JOB;
-                    self.within();
+                    self.within(index);
                 }
                 continue;
             }
@@ -209,7 +238,7 @@ impl Shared {
                 }
                 continue;
             }
-            let sleeper = &self.sleepers[index];
+            let sleeper = &self.sleepers[index - 1];
             sleeper.asleep.store(true, Ordering::SeqCst);
             fence(Ordering::SeqCst);
             let gate = self.gate.load(Ordering::SeqCst);
@@ -222,16 +251,15 @@ impl Shared {
     }
 
     /// Does units of the job there is, then leaves.
-    fn within(&self) {
+    fn within(&self, index: usize) {
         // SAFETY: this thread is within, so the job and its closure are there.
         let job = unsafe { (*self.job.get()).as_ref() };
         let Some(job) = job else { return };
         let caller = job.caller.clone();
         // SAFETY: as above.
         let unit = unsafe { &*job.unit };
-        let units = job.units;
         // A thread that is lost would be waited for; what a panic leaves behind is the caller's to judge.
-        if catch_unwind(AssertUnwindSafe(|| self.claim(unit, units))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| self.claim(index, unit))).is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }
         let left = self.gate.fetch_sub(1, Ordering::SeqCst) - 1;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::linear::Linear;
+use super::linear::{Linear, together};
 use crate::kernels::{Activations, Attend, Filled, Query, attend, share, sigmoid};
 use crate::math;
 use crate::rope::Rotation;
@@ -56,14 +56,21 @@ impl Attention {
     pub fn forward(&self, step: &mut Step<'_, '_>, normed: &[f32]) -> Vec<f32> {
         let hd = self.head_dim;
         let mut input = Activations::new(normed, self.q.weight.k);
-        let (mut q, gate) = self.split(self.q.forward(&mut input));
+        let (q, kv) = match (&self.k, &self.v) {
+            (Some(k), Some(v)) => {
+                let [q, k, v] = together([&self.q, k, v], &mut input);
+                (q, Some((k, v)))
+            }
+            (Some(k), None) => {
+                let [q, k] = together([&self.q, k], &mut input);
+                let v = k.clone();
+                (q, Some((k, v)))
+            }
+            (None, _) => (self.q.forward(&mut input), None),
+        };
+        let (mut q, gate) = self.split(q);
         self.prepare(&mut q, &self.q_norm, step.rotations(self.rope));
-        if let Some(k) = &self.k {
-            let mut k = k.forward(&mut input);
-            let mut v = match &self.v {
-                Some(v) => v.forward(&mut input),
-                None => k.clone(),
-            };
+        if let Some((mut k, mut v)) = kv {
             if self.v_norm {
                 v.chunks_exact_mut(hd).for_each(|head| math::unit_rms(head, self.norm_eps));
             }
@@ -95,8 +102,11 @@ impl Attention {
 
     /// Norms and turns the heads of each row.
     fn prepare(&self, heads: &mut [f32], norm: &Option<HeadNorm>, rotations: &[Rotation]) {
-        let dim = heads.len() / rotations.len();
-        for (row, rotation) in heads.chunks_exact_mut(dim).zip(rotations) {
+        let (dim, operations) = (heads.len() / rotations.len(), heads.len());
+        let filled = Filled::new(heads);
+        share(rotations.len(), operations, &|row| {
+            // SAFETY: a row of its own.
+            let (row, rotation) = (unsafe { filled.range(row * dim, dim) }, &rotations[row]);
             if let Some(HeadNorm::Together(weight)) = norm {
                 math::rms_norm_in_place(row, weight.get(), self.norm_eps);
             }
@@ -106,7 +116,7 @@ impl Attention {
                 }
                 rotation.apply(head);
             }
-        }
+        });
     }
 
     /// [rows, heads * head_dim]

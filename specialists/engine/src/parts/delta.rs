@@ -6,10 +6,8 @@
 //! A sequence keeps, per layer, the inputs of the convolution's last tokens and the states of all heads
 //! ([`DeltaNet::state_floats`]).  Tokens go one after the other, so that a prompt in pieces gives the same bits.
 
-use rayon::prelude::*;
-
 use super::linear::Linear;
-use crate::kernels::{Activations, dot_f32, sigmoid, silu};
+use crate::kernels::{Activations, Filled, dot, share, sigmoid, silu, wide};
 use crate::math;
 use crate::step::Step;
 use crate::vector::Vector;
@@ -192,34 +190,39 @@ impl DeltaNet {
     ) {
         let (hd, kd, vd) = (self.head_dim, self.key_dim(), self.value_dim());
         let scale = 1.0 / (hd as f32).sqrt();
-        let one = |(head, state): (usize, &mut [f32])| {
+        let (states, filled) = (Filled::new(states), Filled::new(out));
+        let operations = 3 * rows.len() * vd * hd;
+        share(self.value_heads, operations, &|head| {
             let key_head = match self.pairing {
                 Pairing::Grouped => head / (self.value_heads / self.key_heads),
                 Pairing::InTurn => head % self.key_heads,
             };
-            let mut out = Vec::with_capacity(rows.len() * hd);
-            for row in rows.clone() {
+            // SAFETY: a state of its own.
+            let state = unsafe { states.range(head * hd * hd, hd * hd) };
+            for (index, row) in rows.clone().enumerate() {
                 let qkv = &inputs.qkv[row * self.channels()..(row + 1) * self.channels()];
                 let q = &qkv[key_head * hd..(key_head + 1) * hd];
                 let k = &qkv[kd + key_head * hd..kd + (key_head + 1) * hd];
                 let v = &qkv[2 * kd + head * hd..2 * kd + (head + 1) * hd];
                 let at = row * self.value_heads + head;
+                // SAFETY: this head of this row is nobody else's.
+                let out = unsafe { filled.range(index * vd + head * hd, hd) };
                 let (beta, decay) = (inputs.beta[at], inputs.decay[at]);
-                for (line, v) in state.chunks_exact_mut(hd).zip(v) {
-                    line.iter_mut().for_each(|s| *s *= decay);
-                    let delta = (v - dot_f32(line, k)) * beta;
-                    line.iter_mut().zip(k).for_each(|(s, k)| *s += delta * k);
-                    out.push(dot_f32(line, q) * scale);
-                }
+                learn(state, [q, k, v], beta, decay, scale, out);
             }
-            out
-        };
-        let heads: Vec<Vec<f32>> =
-            states.par_chunks_exact_mut(hd * hd).enumerate().map(one).collect();
-        for (head, values) in heads.iter().enumerate() {
-            for (row, value) in out.chunks_exact_mut(vd).zip(values.chunks_exact(hd)) {
-                row[head * hd..(head + 1) * hd].copy_from_slice(value);
-            }
+        });
+    }
+}
+
+wide! {
+    /// One token through one head's state, [value, key]: it decays, learns, and answers.
+    fn learn(state: &mut [f32], qkv: [&[f32]; 3], beta: f32, decay: f32, scale: f32, out: &mut [f32]) {
+        let [q, k, v] = qkv;
+        for ((line, v), out) in state.chunks_exact_mut(k.len()).zip(v).zip(out) {
+            line.iter_mut().for_each(|s| *s *= decay);
+            let delta = (v - dot(line, k)) * beta;
+            line.iter_mut().zip(k).for_each(|(s, k)| *s += delta * k);
+            *out = dot(line, q) * scale;
         }
     }
 }

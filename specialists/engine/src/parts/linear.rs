@@ -1,7 +1,7 @@
 //! A matrix with an optional bias, and the norm before it.
 
-use crate::kernels::{Activations, Matrix, matmul};
-use crate::math;
+use crate::kernels::{Activations, Filled, Job, Matrix, Product, compute, share};
+use crate::math::{self, add};
 use crate::vector::Vector;
 
 /// `y = W x + b`
@@ -15,11 +15,7 @@ pub(crate) struct Linear {
 impl Linear {
     /// [rows, out]
     pub fn forward(&self, x: &mut Activations<'_>) -> Vec<f32> {
-        let mut out = vec![0f32; x.rows() * self.weight.rows];
-        matmul(&self.weight, x, &mut out);
-        if let Some(bias) = &self.bias {
-            out.chunks_exact_mut(self.weight.rows).for_each(|row| add(row, bias.get()));
-        }
+        let [out] = together([self], x);
         out
     }
 
@@ -33,9 +29,21 @@ impl Linear {
     }
 }
 
-/// `to += from`, number by number.
-pub(crate) fn add(to: &mut [f32], from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+/// What several give of the same rows, each [rows, out]; computed at once.
+pub(crate) fn together<const N: usize>(of: [&Linear; N], x: &mut Activations<'_>) -> [Vec<f32>; N] {
+    of.iter().for_each(|linear| x.prepare_for(&linear.weight));
+    let mut outs = of.map(|linear| vec![0f32; x.rows() * linear.weight.rows]);
+    compute(
+        of.iter().zip(&mut outs).map(|(linear, out)| {
+            Job::Product(Product { w: &linear.weight, x, picks: x.all(), out })
+        }),
+    );
+    for (linear, out) in of.iter().zip(&mut outs) {
+        if let Some(bias) = linear.bias() {
+            out.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
+        }
+    }
+    outs
 }
 
 /// RMS norm of whole rows.
@@ -49,10 +57,13 @@ impl Norm {
     /// [rows, dim] of the same.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         let mut out = vec![0f32; x.len()];
-        let weight = self.weight.get();
-        for (x, out) in x.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len())) {
-            math::rms_norm(x, weight, self.eps, out);
-        }
+        let (weight, filled) = (self.weight.get(), Filled::new(&mut out));
+        let dim = weight.len();
+        share(x.len() / dim, x.len(), &|row| {
+            // SAFETY: a row of its own.
+            let out = unsafe { filled.range(row * dim, dim) };
+            math::rms_norm(&x[row * dim..(row + 1) * dim], weight, self.eps, out);
+        });
         out
     }
 }

@@ -9,8 +9,10 @@
 
 use config::Missing;
 
-use super::linear::{Linear, add};
-use crate::kernels::{Activation, Activations, Gated, Job, Matrix, Product, compute};
+use super::linear::Linear;
+use crate::kernels::{
+    Activation, Activations, Filled, Gated, Job, Matrix, Product, compute, share,
+};
 use crate::mapping::Region;
 use crate::math;
 use crate::step::{Ran, Step};
@@ -128,13 +130,16 @@ impl Routed {
             at[row * self.top_k + rank] = y;
         }
         let mut out = vec![0f32; rows * dim];
-        for (row, (ran, out)) in ran.iter_mut().zip(out.chunks_exact_mut(dim)).enumerate() {
+        let (outs, rans) = (Filled::new(&mut out), Filled::new(&mut ran));
+        share(rows, 2 * rows * self.top_k * dim, &|row| {
+            // SAFETY: a row of its own, in both.
+            let (out, ran) = unsafe { (outs.range(row * dim, dim), &mut rans.range(row, 1)[0]) };
             for (rank, (_, gate, norm)) in ran.ran.iter_mut().enumerate() {
                 let y = at[row * self.top_k + rank];
                 *norm = math::l2_norm(y);
-                out.iter_mut().zip(y).for_each(|(o, y)| *o += *gate * y);
+                math::add_scaled(out, *gate, y);
             }
-        }
+        });
         step.tap(layer, &ran);
         out
     }
@@ -177,7 +182,7 @@ impl Routed {
                     row.iter_mut().for_each(|v| *v *= scale);
                 }
                 if let Some(bias) = &bias[2] {
-                    add(row, bias);
+                    math::add(row, bias);
                 }
             }
         }

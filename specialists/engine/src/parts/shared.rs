@@ -1,9 +1,9 @@
 //! The expert that every token takes beside the routed ones.
 
 use super::dense::Dense;
-use super::linear::add;
 use super::routed::{Expert, Routed};
 use crate::kernels::{dot_f32, sigmoid};
+use crate::math::add;
 use crate::step::Step;
 use crate::vector::Vector;
 

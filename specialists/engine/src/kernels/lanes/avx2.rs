@@ -22,15 +22,6 @@ pub(super) unsafe fn run<W: Work>(work: W) -> W::Output {
     work.run(Avx2(()))
 }
 
-/// The F16 at the start of each of eight places.
-macro_rules! eight_halves {
-    ($rows:expr, $at:expr, $first:literal) => {{
-        let h = |r: usize| $rows[$first + r].add($at).cast::<i16>().read_unaligned();
-        _mm_set_epi16(h(7), h(6), h(5), h(4), h(3), h(2), h(1), h(0))
-    }};
-}
-pub(super) use eight_halves;
-
 // SAFETY, for every block of this file: the value `self` proves that the processor has the instructions, and pointers
 // are good by the contracts of `Lanes`.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -67,6 +58,10 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn mul(self, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_mullo_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_max_epi32(a, b) }
     }
     #[inline(always)]
     fn shl(self, a: __m256i, by: u32) -> __m256i {
@@ -111,6 +106,10 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn float(self, a: __m256i) -> __m256 {
         unsafe { _mm256_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn from_bits(self, a: __m256i) -> __m256 {
+        unsafe { _mm256_castsi256_ps(a) }
     }
     #[inline(always)]
     fn half(self, a: __m256i) -> __m256 {
@@ -159,11 +158,11 @@ impl Lanes for Avx2 {
         unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())) }
     }
     #[inline(always)]
-    unsafe fn quads(self, rows: &Rows, at: usize) -> [__m256i; 4] {
+    unsafe fn quads(self, rows: Rows) -> [__m256i; 4] {
         unsafe {
-            let load = |r: usize| _mm_loadu_si128(rows[r].add(at).cast());
-            let both = |r: usize| _mm256_set_m128i(load(r + 4), load(r));
-            let (a, b, c, d) = (both(0), both(1), both(2), both(3));
+            let load = |r: usize| _mm_loadu_si128(rows.row(r).cast());
+            let join = |r: usize| _mm256_set_m128i(load(r + 4), load(r));
+            let (a, b, c, d) = (join(0), join(1), join(2), join(3));
             let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
             let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
             [
@@ -175,15 +174,10 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn dwords(self, rows: &Rows, at: usize) -> __m256i {
-        unsafe {
-            let d = |r: usize| rows[r].add(at).cast::<i32>().read_unaligned();
-            _mm256_set_epi32(d(7), d(6), d(5), d(4), d(3), d(2), d(1), d(0))
-        }
-    }
-    #[inline(always)]
-    unsafe fn halves(self, rows: &Rows, at: usize) -> __m256 {
-        unsafe { _mm256_cvtph_ps(eight_halves!(rows, at, 0)) }
+    unsafe fn heads(self, rows: Rows) -> __m256i {
+        // What is not used of the four is not computed.
+        let [heads, ..] = unsafe { self.quads(rows) };
+        heads
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {

@@ -2,7 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::eight_halves;
 use super::{Lanes, Rows, Work};
 
 /// Exists only where the instructions do.
@@ -64,6 +63,10 @@ impl Lanes for Avx512 {
         unsafe { _mm512_mullo_epi32(a, b) }
     }
     #[inline(always)]
+    fn max(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_max_epi32(a, b) }
+    }
+    #[inline(always)]
     fn shl(self, a: __m512i, by: u32) -> __m512i {
         unsafe { _mm512_sllv_epi32(a, _mm512_set1_epi32(by as i32)) }
     }
@@ -98,6 +101,10 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn float(self, a: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn from_bits(self, a: __m512i) -> __m512 {
+        unsafe { _mm512_castsi512_ps(a) }
     }
     #[inline(always)]
     fn half(self, a: __m512i) -> __m512 {
@@ -141,16 +148,16 @@ impl Lanes for Avx512 {
         unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())) }
     }
     #[inline(always)]
-    unsafe fn quads(self, rows: &Rows, at: usize) -> [__m512i; 4] {
+    unsafe fn quads(self, rows: Rows) -> [__m512i; 4] {
         unsafe {
-            let load = |r: usize| _mm_loadu_si128(rows[r].add(at).cast());
-            let four = |r: usize| {
+            let load = |r: usize| _mm_loadu_si128(rows.row(r).cast());
+            let join = |r: usize| {
                 let all = _mm512_castsi128_si512(load(r));
                 let all = _mm512_inserti32x4::<1>(all, load(r + 4));
                 let all = _mm512_inserti32x4::<2>(all, load(r + 8));
                 _mm512_inserti32x4::<3>(all, load(r + 12))
             };
-            let (a, b, c, d) = (four(0), four(1), four(2), four(3));
+            let (a, b, c, d) = (join(0), join(1), join(2), join(3));
             let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
             let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
             [
@@ -162,30 +169,10 @@ impl Lanes for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn dwords(self, rows: &Rows, at: usize) -> __m512i {
-        unsafe {
-            let d = |r: usize| rows[r].add(at).cast::<i32>().read_unaligned();
-            let eight = |r: usize| {
-                _mm256_set_epi32(
-                    d(r + 7),
-                    d(r + 6),
-                    d(r + 5),
-                    d(r + 4),
-                    d(r + 3),
-                    d(r + 2),
-                    d(r + 1),
-                    d(r),
-                )
-            };
-            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(eight(0)), eight(8))
-        }
-    }
-    #[inline(always)]
-    unsafe fn halves(self, rows: &Rows, at: usize) -> __m512 {
-        unsafe {
-            let all = _mm256_set_m128i(eight_halves!(rows, at, 8), eight_halves!(rows, at, 0));
-            _mm512_cvtph_ps(all)
-        }
+    unsafe fn heads(self, rows: Rows) -> __m512i {
+        // What is not used of the four is not computed.
+        let [heads, ..] = unsafe { self.quads(rows) };
+        heads
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {

@@ -20,18 +20,6 @@ fn bytes(a: i32) -> [u8; 4] {
     a.to_le_bytes()
 }
 
-impl<const N: usize> Plain<N> {
-    /// A number of `B` bytes out of each row.
-    ///
-    /// # Safety
-    ///
-    /// It lies `at` bytes behind the first `N` of `rows`.
-    unsafe fn read<const B: usize>(rows: &Rows, at: usize) -> [[u8; B]; N] {
-        // SAFETY: by the caller; bytes need no alignment.
-        std::array::from_fn(|r| unsafe { rows[r].add(at).cast::<[u8; B]>().read() })
-    }
-}
-
 impl<const N: usize> Lanes for Plain<N> {
     const N: usize = N;
     const SIGNED_OFFSET: i32 = 0;
@@ -58,6 +46,9 @@ impl<const N: usize> Lanes for Plain<N> {
     }
     fn mul(self, a: Self::I, b: Self::I) -> Self::I {
         each(a, b, i32::wrapping_mul)
+    }
+    fn max(self, a: Self::I, b: Self::I) -> Self::I {
+        each(a, b, i32::max)
     }
     fn shl(self, a: Self::I, by: u32) -> Self::I {
         a.map(|a| a << by)
@@ -88,6 +79,9 @@ impl<const N: usize> Lanes for Plain<N> {
     }
     fn float(self, a: Self::I) -> Self::F {
         a.map(|a| a as f32)
+    }
+    fn from_bits(self, a: Self::I) -> Self::F {
+        a.map(|a| f32::from_bits(a as u32))
     }
     fn half(self, a: Self::I) -> Self::F {
         a.map(|a| f16::from_bits(a as u16).to_f32())
@@ -125,17 +119,13 @@ impl<const N: usize> Lanes for Plain<N> {
         // SAFETY: by the caller.
         unsafe { p.cast::<[i8; N]>().read_unaligned() }.map(i32::from)
     }
-    unsafe fn quads(self, rows: &Rows, at: usize) -> [Self::I; 4] {
+    unsafe fn quads(self, rows: Rows) -> [Self::I; 4] {
         // SAFETY: by the caller.
-        std::array::from_fn(|j| unsafe { self.dwords(rows, at + 4 * j) })
+        std::array::from_fn(|j| unsafe { self.heads(rows.at(4 * j)) })
     }
-    unsafe fn dwords(self, rows: &Rows, at: usize) -> Self::I {
-        // SAFETY: by the caller.
-        unsafe { Self::read::<4>(rows, at) }.map(i32::from_le_bytes)
-    }
-    unsafe fn halves(self, rows: &Rows, at: usize) -> Self::F {
-        // SAFETY: by the caller.
-        unsafe { Self::read::<2>(rows, at) }.map(|b| f16::from_le_bytes(b).to_f32())
+    unsafe fn heads(self, rows: Rows) -> Self::I {
+        // SAFETY: by the caller; bytes need no alignment.
+        std::array::from_fn(|r| i32::from_le_bytes(unsafe { rows.row(r).cast::<[u8; 4]>().read() }))
     }
     fn prefetch(self, _: *const u8) {}
 }
