@@ -17,7 +17,12 @@ const PROMPT: usize = 75;
 /// An engine whose store holds `sequences` prompts with their answers.
 fn engine(model: &Arc<Model>, sequences: f64) -> Engine {
     let kv_bytes = model.layout(Precision::F32).bytes_for(PROMPT + ANSWER) as f64 * sequences;
-    let options = EngineOptions { kv_bytes: kv_bytes as u64, max_rows: 8, prefill_chunk: 16 };
+    let options = EngineOptions {
+        kv_bytes: kv_bytes as u64,
+        kv_precision: Precision::F32,
+        max_rows: 8,
+        prefill_chunk: 16,
+    };
     Engine::start(model.clone(), Bank::new(model.clone()), options).unwrap()
 }
 

@@ -341,8 +341,8 @@ mod tests {
     #[test]
     fn softmax_attention() {
         for precision in [Precision::F32, Precision::F16, Precision::Q8] {
-            let whole =
-                Case { precision, heads: 1, head_dim: 32, tokens: 1, sees: &[0..1], sink: None };
+            let sees = &[0..5, 0..1];
+            let whole = Case { precision, heads: 1, head_dim: 32, tokens: 5, sees, sink: None };
             check(&whole);
             // Pages within, whole and begun; more queries than are read at once; windows.
             let sees = &[0..5, 0..32, 0..33, 20..70, 64..70, 69..70, 31..32, 0..70, 3..70];

@@ -176,7 +176,7 @@ impl Blocks for Mxfp4 {
         let normal = l.shl(l.max(l.sub(exponent, l.splat(1)), zero), 23);
         let below = l.max(l.sub(l.splat(2), exponent), zero);
         let small = l.mul(below, l.sub(l.splat(0x0070_0000), l.mul(below, l.splat(0x0030_0000))));
-        let scale = l.from_bits(l.or(normal, small));
+        let scale = l.as_float(l.or(normal, small));
         let table = MXFP4_NUMBERS.map(|n| (n + Self::OFFSET as i8) as u8);
         let weights = eight(|g| l.lookup(&table, places[g]));
         Block { weights, scale, least: l.splat_f(0.0) }

@@ -89,19 +89,19 @@ pub(super) unsafe fn dots<L: Lanes, T: Float, const R: usize>(
             let at = at + part * L::N;
             // SAFETY: by the caller.
             let y = unsafe { l.load_f(x.add(at)) };
-            for r in 0..R {
+            for (row, acc) in rows.iter().zip(&mut acc) {
                 // SAFETY: by the caller.
-                let w = unsafe { T::load(l, rows[r].add(at)) };
-                acc[r][part] = l.fma(w, y, acc[r][part]);
+                let w = unsafe { T::load(l, row.add(at)) };
+                acc[part] = l.fma(w, y, acc[part]);
             }
         }
     }
     let mut out = [0f32; R];
     for r in 0..R {
         let mut sums = [0f32; SUMS];
-        for part in 0..SUMS / L::N {
-            // SAFETY: `sums` has room for all parts.
-            unsafe { l.store_f(sums.as_mut_ptr().add(part * L::N), acc[r][part]) };
+        for (sums, part) in sums.chunks_exact_mut(L::N).zip(acc[r]) {
+            // SAFETY: a register's numbers.
+            unsafe { l.store_f(sums.as_mut_ptr(), part) };
         }
         for (sum, at) in sums.iter_mut().zip(k / SUMS * SUMS..k) {
             // SAFETY: by the caller.

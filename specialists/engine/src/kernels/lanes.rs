@@ -79,7 +79,7 @@ pub(crate) trait Lanes: Copy {
     fn pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
     fn float(self, a: Self::I) -> Self::F;
     /// The same bits.
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn as_float(self, a: Self::I) -> Self::F;
     /// The low half of each lane as F16.
     fn half(self, a: Self::I) -> Self::F;
 

@@ -81,8 +81,11 @@ impl Matrix {
     pub fn dequantise_row(&self, i: usize, out: &mut [f32]) {
         debug_assert_eq!(out.len(), self.k);
         debug_assert!(i < self.rows);
-        let row = &self.data.bytes()[i * self.row_bytes..(i + 1) * self.row_bytes];
-        dequantise::row(self.kind, row, out);
+        dequantise::row(self.kind, self.row_bytes(i), out);
+    }
+
+    pub(super) fn row_bytes(&self, i: usize) -> &[u8] {
+        &self.data.bytes()[i * self.row_bytes..(i + 1) * self.row_bytes]
     }
 
     fn form(&self) -> Form {
@@ -327,7 +330,9 @@ impl Work for Tile<'_> {
                     let sums = &sums[(r * TILES + t) * L::N + skip..][..there];
                     let at = (chunk * PICKS + r) * plan.w.rows + from;
                     // SAFETY: `at + there` is within `out`, and only the unit of these rows writes there.
-                    unsafe { plan.out.wrapping_add(at).copy_from_nonoverlapping(sums.as_ptr(), there) };
+                    unsafe {
+                        plan.out.wrapping_add(at).copy_from_nonoverlapping(sums.as_ptr(), there)
+                    };
                 }
             }
         }

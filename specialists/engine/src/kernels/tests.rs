@@ -87,6 +87,43 @@ fn rounded(kind: Kind, x: &[f32]) -> Vec<f64> {
     }
 }
 
+#[test]
+fn blocks_are_read_as_candle_reads_them() {
+    use candle_core::quantized::k_quants::*;
+    #[track_caller]
+    fn check<T: GgmlType>(kind: Kind) {
+        let scales = FORMATS.iter().find(|(k, _)| *k == kind).unwrap().1;
+        let (k, rows) = (512, 3);
+        let w = matrix(kind, scales, 16, k, 8);
+        for i in 0..rows {
+            let mut got = vec![0f32; k];
+            w.dequantise_row(i, &mut got);
+            let mut blocks = vec![T::zeros(); k / T::BLCK_SIZE];
+            assert_eq!(size_of_val(&blocks[..]), w.row_bytes(i).len());
+            // SAFETY: as many bytes; blocks of numbers are good in every pattern of bits.
+            unsafe {
+                let to = blocks.as_mut_ptr().cast::<u8>();
+                to.copy_from_nonoverlapping(w.row_bytes(i).as_ptr(), w.row_bytes(i).len());
+            }
+            let mut want = vec![0f32; k];
+            T::to_float(&blocks, &mut want);
+            assert_eq!(got, want, "{kind:?}");
+        }
+    }
+    check::<f16>(Kind::F16);
+    check::<bf16>(Kind::BF16);
+    check::<BlockQ4_0>(Kind::Q4_0);
+    check::<BlockQ4_1>(Kind::Q4_1);
+    check::<BlockQ5_0>(Kind::Q5_0);
+    check::<BlockQ5_1>(Kind::Q5_1);
+    check::<BlockQ8_0>(Kind::Q8_0);
+    check::<BlockQ2K>(Kind::Q2_K);
+    check::<BlockQ3K>(Kind::Q3_K);
+    check::<BlockQ4K>(Kind::Q4_K);
+    check::<BlockQ5K>(Kind::Q5_K);
+    check::<BlockQ6K>(Kind::Q6_K);
+}
+
 fn product(set: Set, w: &Matrix, x: &[f32], picks: &[u32]) -> Vec<f32> {
     let mut x = Activations::new(x, w.k);
     x.prepare_for(w);

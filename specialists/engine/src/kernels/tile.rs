@@ -198,8 +198,8 @@ pub(super) unsafe fn supers<L: Lanes, F: Supers>(
                             }
                         }
                         for t in 0..TILES {
-                            for i in 0..2 {
-                                let scaled = l.mul(heads[t].scales[2 * part + i], dots[i][t]);
+                            for (i, dots) in dots.iter().enumerate() {
+                                let scaled = l.mul(heads[t].scales[2 * part + i], dots[t]);
                                 whole[t] = l.add(whole[t], scaled);
                             }
                         }

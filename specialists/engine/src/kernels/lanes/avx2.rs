@@ -108,7 +108,7 @@ impl Lanes for Avx2 {
         unsafe { _mm256_cvtepi32_ps(a) }
     }
     #[inline(always)]
-    fn from_bits(self, a: __m256i) -> __m256 {
+    fn as_float(self, a: __m256i) -> __m256 {
         unsafe { _mm256_castsi256_ps(a) }
     }
     #[inline(always)]

@@ -80,7 +80,7 @@ impl<const N: usize> Lanes for Plain<N> {
     fn float(self, a: Self::I) -> Self::F {
         a.map(|a| a as f32)
     }
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn as_float(self, a: Self::I) -> Self::F {
         a.map(|a| f32::from_bits(a as u32))
     }
     fn half(self, a: Self::I) -> Self::F {
