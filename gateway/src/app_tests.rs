@@ -443,7 +443,7 @@ async fn another_try_can_go_well() {
     let path = "/v1/chat/completions";
     let mut saved = None;
     // How much rarer depends on what the parent itself thinks of them.
-    for case in (80..=100).flat_map(|rare| (0..6).map(move |seed| (rare, seed))) {
+    for case in (80..=100).flat_map(|rare| (0..30).map(move |seed| (rare, seed))) {
         let answer = post(&school, path, &ask("retry", case)).await.json();
         let circles = answer["collegium"]["circles"].as_array().cloned().unwrap_or_default();
         if circles.len() == 1 {
