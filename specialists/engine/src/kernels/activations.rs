@@ -38,7 +38,8 @@ pub struct Activations<'a> {
     q8k: Option<Q8K>,
 }
 
-/// As ggml's Q8_0: scales pass through F16.  (In Q8_1 their products with the sums do too, and overflow.)
+/// As ggml's Q8_0 and Q8_1: scales pass through F16, and so do their products with the sums, unless they are too large
+/// for it.
 pub(super) struct Q8 {
     pub rows: usize,
     /// [k / 32, rows, 32]
@@ -47,6 +48,8 @@ pub(super) struct Q8 {
     pub scales: Vec<f32>,
     /// [k / 32, rows], of the block's quants.
     pub sums: Vec<i32>,
+    /// [k / 32, rows], what a least value is multiplied with: the scale times that sum.
+    pub totals: Vec<f32>,
 }
 
 /// As ggml's Q8_K.
@@ -149,13 +152,19 @@ fn rows_at_once(k: usize) -> usize {
 impl Q8 {
     fn new(x: &[f32], rows: usize, k: usize) -> Q8 {
         let n = rows * (k / BLOCK);
-        let mut made =
-            Q8 { rows, quants: vec![0; n * BLOCK], scales: vec![0.0; n], sums: vec![0; n] };
+        let mut made = Q8 {
+            rows,
+            quants: vec![0; n * BLOCK],
+            scales: vec![0.0; n],
+            sums: vec![0; n],
+            totals: vec![0.0; n],
+        };
         let into = IntoQ8 {
             rows,
             quants: Filled::new(&mut made.quants),
             scales: Filled::new(&mut made.scales),
             sums: Filled::new(&mut made.sums),
+            totals: Filled::new(&mut made.totals),
         };
         each_row(x, rows, k, &into);
         made
@@ -189,6 +198,7 @@ struct IntoQ8<'a> {
     quants: Filled<'a, i8>,
     scales: Filled<'a, f32>,
     sums: Filled<'a, i32>,
+    totals: Filled<'a, f32>,
 }
 
 struct IntoQ8K<'a> {
@@ -204,11 +214,12 @@ impl Into for IntoQ8<'_> {
         for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
             let at = b * self.rows + row;
             // SAFETY: this block of this row is nobody else's.
-            let (quants, scale, sum) = unsafe {
+            let (quants, scale, sum, total) = unsafe {
                 (
                     self.quants.range(at * BLOCK, BLOCK),
                     self.scales.range(at, 1),
                     self.sums.range(at, 1),
+                    self.totals.range(at, 1),
                 )
             };
             let most = largest(x);
@@ -216,6 +227,9 @@ impl Into for IntoQ8<'_> {
             quantise(x, inverse, quants);
             sum[0] = quants.iter().map(|q| i32::from(*q)).sum();
             scale[0] = f16::from_f32(most / 127.0).to_f32();
+            let exact = most / 127.0 * sum[0] as f32;
+            let through = f16::from_f32(exact).to_f32();
+            total[0] = if through.is_infinite() { exact } else { through };
         }
     }
 }

@@ -165,7 +165,9 @@ fn check(rows: usize, k: usize, n: usize) {
                 let (want, size): (f64, f64) =
                     products.fold((0.0, 0.0), |(s, a), p| (s + p, a + p.abs()));
                 let got = f64::from(got[r * rows + i]);
-                let close = size * 2e-6 + 1e-30;
+                // A least value is multiplied with a total that has passed through F16.
+                let least = matches!(kind, Kind::Q4_1 | Kind::Q5_1);
+                let close = size * if least { 6e-4 } else { 2e-6 } + 1e-30;
                 assert!((got - want).abs() <= close, "{kind:?} {i} {r}: {got} is not {want}");
             }
         }

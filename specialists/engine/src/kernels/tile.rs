@@ -5,7 +5,7 @@
 //!
 //! - blocks of 32: `acc = fma(dot, scale of weights * scale of activations, acc)`, block after block, where `dot` is a
 //!   sum of products of integers, so exact; with a least value then
-//!   `acc = fma(least, scale * sum of activations, acc)`;
+//!   `acc = fma(least, total of activations, acc)`;
 //! - super-blocks: `acc = fma(dots, scale of weights * scale of activations, acc)`, where `dots` is the sum of small
 //!   scales times such sums, exact too; with a least value then `acc = fma(leasts, -(least * scale of activations), acc)`.
 //!
@@ -124,7 +124,6 @@ pub(super) unsafe fn blocks<L: Lanes, F: Blocks>(
                 }
             }
             let dots = both!(|t| l.add(dots[0][t], dots[1][t]));
-            let whole = l.splat_f(scale * sum as f32);
             let scale = l.splat_f(scale);
             for t in 0..TILES {
                 // SAFETY: `sums` has room for so many picks, tiles and lanes.
@@ -132,7 +131,7 @@ pub(super) unsafe fn blocks<L: Lanes, F: Blocks>(
                     let to = sums.as_mut_ptr().add((r * TILES + t) * L::N);
                     let mut acc = l.fma(l.float(dots[t]), l.mul_f(w[t].scale, scale), l.load_f(to));
                     if F::LEAST {
-                        acc = l.fma(w[t].least, whole, acc);
+                        acc = l.fma(w[t].least, l.splat_f(*x.totals.get_unchecked(at)), acc);
                     }
                     l.store_f(to, acc);
                 }
