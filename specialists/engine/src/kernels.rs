@@ -6,8 +6,8 @@
 //! one order (`tile` and `float` say which), and every set of instructions gives its bits.
 //!
 //! From the bottom up: `lanes` are registers, in the instructions of each processor; `blocks` and `supers` bring the
-//! formats into registers; `tile` and `float` multiply; `matrix` deals the work out to the threads of
-//! `workers`.  `pages` and `attend` are attention over keys and values in pages.
+//! formats into registers; `tile` and `float` multiply; `matrix` is all formats as one, and `jobs` deals the work out to
+//! the threads of `workers`.  `pages` and `attend` are attention over keys and values in pages.
 //! Nothing here knows of layers, masks or sequences.
 //!
 //! To add a format: `blocks` or `supers` says how; it is tested once it is in `tests::FORMATS`.
@@ -18,6 +18,7 @@ mod blocks;
 mod dequantise;
 mod float;
 mod functions;
+mod jobs;
 mod lanes;
 mod matrix;
 mod pages;
@@ -32,7 +33,8 @@ pub use attend::{Attend, Query, attend};
 pub(crate) use float::dot;
 pub use float::dot_f32;
 pub use functions::{Activation, exp, sigmoid, silu};
+pub use jobs::{Gated, Job, Product, compute, matmul};
 pub(crate) use lanes::{Set, WIDEST, wide};
-pub use matrix::{Gated, Job, Matrix, MatrixError, Product, compute, matmul, runs};
+pub use matrix::{Matrix, MatrixError, runs};
 pub use pages::{PAGE, PageFormat, Precision};
 pub use workers::{Filled, run as share};

@@ -3,7 +3,7 @@
 //! A weight is `scale * (stored - OFFSET)`, and a least value more where the format has one.  What is stored stands in
 //! the registers as [`Block`] says; nothing is multiplied here.
 //!
-//! To add a format: a type with [`Blocks`], its line in `matrix::with_format`, its reading in `dequantise`.
+//! To add a format: a type with [`Blocks`], its lines in `matrix`, its reading in `dequantise`.
 
 use super::lanes::{Lanes, Rows, eight};
 

@@ -2,7 +2,7 @@
 //!
 //! A weight is `scale * small scale * (stored - OFFSET)`, less `least * small least` where the format has it.
 //!
-//! To add a format: a type with [`Supers`], its line in `matrix::with_format`, its reading in `dequantise`.
+//! To add a format: a type with [`Supers`], its lines in `matrix`, its reading in `dequantise`.
 
 use super::lanes::{Lanes, Rows, eight, sixteen};
 

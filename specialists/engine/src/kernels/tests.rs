@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use super::jobs::compute_with;
 use super::lanes::Set;
-use super::matrix::compute_with;
 use super::*;
 use crate::ggml::Kind;
 use crate::mapping::{Mapping, Region};

@@ -1,0 +1,187 @@
+//! Products that are computed at once: cut into tiles, which threads share.
+//!
+//! A unit of work is two tiles of one matrix with all rows of activations that its job picks; of a gated job, the same
+//! tiles of gate and up, and what comes of both.  Each writes its own rows of the output.
+
+use std::mem::MaybeUninit;
+
+use super::activations::Activations;
+use super::functions::Activation;
+use super::lanes::{self, Lanes, MOST, Set, Work};
+use super::matrix::Matrix;
+use super::tile::{PICKS, Sums, TILES};
+use super::workers;
+
+/// `out[r, i] = w[i] · x[picks[r]]`, out [picks, rows of w].
+pub struct Product<'a> {
+    pub w: &'a Matrix,
+    /// Prepared for `w`.
+    pub x: &'a Activations<'a>,
+    pub picks: &'a [u32],
+    pub out: &'a mut [f32],
+}
+
+/// `out[r, i] = act(gate[i] · x[picks[r]] + bias, up[i] · x[picks[r]] + bias)`, out [picks, rows of gate].
+pub struct Gated<'a> {
+    /// Gate and up.
+    pub w: [&'a Matrix; 2],
+    pub bias: [Option<&'a [f32]>; 2],
+    pub activation: Activation,
+    /// Prepared for both.
+    pub x: &'a Activations<'a>,
+    pub picks: &'a [u32],
+    pub out: &'a mut [f32],
+}
+
+/// One of several things that are computed at once.
+pub enum Job<'a> {
+    Product(Product<'a>),
+    Gated(Gated<'a>),
+}
+
+/// What a job is without its exclusive hold on the output.
+struct Plan<'a> {
+    w: &'a Matrix,
+    up: Option<Up<'a>>,
+    x: &'a Activations<'a>,
+    picks: &'a [u32],
+    out: *mut f32,
+    /// Units before this job's.
+    first: usize,
+}
+
+/// What a gate is applied to.
+struct Up<'a> {
+    w: &'a Matrix,
+    /// Of gate and up.
+    bias: [Option<&'a [f32]>; 2],
+    activation: Activation,
+}
+
+impl Up<'_> {
+    /// Gates and ups of the rows from `start` on; the result is in place of the gates.
+    #[inline(always)]
+    fn gate(&self, gates: &mut [f32], ups: &mut [f32], start: usize) {
+        for (sums, bias) in [&mut *gates, &mut *ups].into_iter().zip(self.bias) {
+            if let Some(bias) = bias {
+                sums.iter_mut().zip(&bias[start..]).for_each(|(s, b)| *s += b);
+            }
+        }
+        self.activation.apply(gates, ups);
+    }
+}
+
+// SAFETY: units write `out` at places of their own.
+unsafe impl Sync for Plan<'_> {}
+
+impl<'a> Plan<'a> {
+    fn new(job: Job<'a>, first: usize) -> Plan<'a> {
+        let (w, up, x, picks, out) = match job {
+            Job::Product(Product { w, x, picks, out }) => (w, None, x, picks, out),
+            Job::Gated(Gated { w: [gate, up], bias, activation, x, picks, out }) => {
+                assert!(gate.rows == up.rows && gate.k == up.k);
+                (gate, Some(Up { w: up, bias, activation }), x, picks, out)
+            }
+        };
+        assert!(w.k == x.k() && out.len() == picks.len() * w.rows);
+        assert!(picks.iter().all(|&pick| (pick as usize) < x.rows()));
+        Plan { w, up, x, picks, out: out.as_mut_ptr(), first }
+    }
+
+    fn units(&self, rows_at_once: usize) -> usize {
+        self.w.rows.div_ceil(rows_at_once)
+    }
+
+    fn operations(&self) -> usize {
+        self.picks.len() * self.w.rows * self.w.k * if self.up.is_some() { 2 } else { 1 }
+    }
+}
+
+/// The first `len` numbers of the room, zero.
+#[inline(always)]
+fn zeros(room: &mut MaybeUninit<Sums>, len: usize) -> &mut [f32] {
+    assert!(len <= PICKS * TILES * MOST);
+    // SAFETY: within the room, and written before it is read.
+    unsafe {
+        let start = room.as_mut_ptr().cast::<f32>();
+        start.write_bytes(0, len);
+        std::slice::from_raw_parts_mut(start, len)
+    }
+}
+
+/// Some rows of a job's matrix.
+struct Tile<'a> {
+    plan: &'a Plan<'a>,
+    first: usize,
+}
+
+impl Work for Tile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Tile { plan, first } = self;
+        let n = TILES * L::N;
+        let mut room = [const { MaybeUninit::<Sums>::uninit() }; 2];
+        let [room, up_room] = &mut room;
+        for (chunk, picks) in plan.picks.chunks(PICKS).enumerate() {
+            let sums = zeros(room, picks.len() * n);
+            plan.w.tile(l, first, plan.x, picks, sums);
+            if let Some(up) = &plan.up {
+                let ups = zeros(up_room, picks.len() * n);
+                up.w.tile(l, first, plan.x, picks, ups);
+                for t in 0..TILES {
+                    let start = plan.w.tile_start(first + t * L::N, L::N);
+                    let there = L::N.min(plan.w.rows - start);
+                    for r in 0..picks.len() {
+                        let at = (r * TILES + t) * L::N;
+                        up.gate(&mut sums[at..at + there], &mut ups[at..at + there], start);
+                    }
+                }
+            }
+            for t in 0..TILES {
+                let from = first + t * L::N;
+                let start = plan.w.tile_start(from, L::N);
+                // Rows that came again are another tile's.
+                let skip = (from - start).min(L::N);
+                let there = (L::N - skip).min(plan.w.rows.saturating_sub(from));
+                for r in 0..picks.len() {
+                    let sums = &sums[(r * TILES + t) * L::N + skip..][..there];
+                    let at = (chunk * PICKS + r) * plan.w.rows + from;
+                    // SAFETY: `at + there` is within `out`, and only the unit of these rows writes there.
+                    unsafe {
+                        plan.out.wrapping_add(at).copy_from_nonoverlapping(sums.as_ptr(), there)
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Does all jobs, on several threads.
+pub fn compute<'a>(jobs: impl IntoIterator<Item = Job<'a>>) {
+    compute_with(*lanes::WIDEST, jobs);
+}
+
+/// The same with a set of instructions.
+pub(super) fn compute_with<'a>(set: Set, jobs: impl IntoIterator<Item = Job<'a>>) {
+    let rows_at_once = TILES * set.lanes();
+    let mut plans: Vec<Plan<'_>> = Vec::new();
+    let mut units = 0;
+    for job in jobs {
+        let plan = Plan::new(job, units);
+        units += plan.units(rows_at_once);
+        plans.push(plan);
+    }
+    let operations = plans.iter().map(Plan::operations).sum();
+    workers::run(units, operations, &|unit| {
+        let plan = &plans[plans.partition_point(|plan| plan.first <= unit) - 1];
+        lanes::run_with(set, Tile { plan, first: (unit - plan.first) * rows_at_once });
+    });
+}
+
+/// `out[r, i] = w[i] · x[r]`, out [rows of x, rows of w].
+pub fn matmul(w: &Matrix, x: &mut Activations<'_>, out: &mut [f32]) {
+    x.prepare_for(w);
+    compute([Job::Product(Product { w, x, picks: x.all(), out })]);
+}
