@@ -96,7 +96,7 @@ pub(crate) trait Experts: Sync {
     /// They have been computed, some of which were `absent`: memory that came in with them goes back, but for guests.
     fn passed(&self, layer: usize, used: &[usize], absent: bool);
 
-    /// Tokens of a step went through a layer, and lacked so much together.
+    /// Tokens of a step, guesses among them, went through a layer, and lacked so much together.
     fn lacked(&self, layer: usize, tokens: usize, missing_mass: f64);
 }
 
