@@ -177,6 +177,7 @@ impl College {
         for (layer, (counts, _)) in counts.filter(|(_, (_, routed))| **routed) {
             self.meter.layer(layer, &counts);
         }
+        self.meter.guesses(self.engine.guesses());
         if let Some((private, file)) = resident() {
             self.meter.resident(private, file);
         }

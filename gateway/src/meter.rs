@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::LayerCounts;
+use engine::{Guesses, LayerCounts};
 use metrics::{Unit, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -41,6 +41,7 @@ const BUDGET: &str = "collegium_budget_bytes";
 const RESIDENT: &str = "collegium_process_resident_bytes";
 const CIRCLES: &str = "collegium_circles_total";
 const EVICTIONS: &str = "collegium_evictions_total";
+const LOOKUP_TOKENS: &str = "collegium_lookup_tokens_total";
 const AUTOPILOT_STEPS: &str = "collegium_autopilot_steps_total";
 const AUTOPILOT_TOKENS: &str = "collegium_autopilot_tokens";
 
@@ -107,6 +108,11 @@ const METRICS: &[(&str, Kind, &str)] = &[
         "Bytes of this process in memory, as the system counts: private or of files.",
     ),
     (EVICTIONS, Counter, "Specialists evicted."),
+    (
+        LOOKUP_TOKENS,
+        Counter,
+        "Tokens that answers were guessed to go on with, by outcome: proposed, and of those accepted.",
+    ),
     (AUTOPILOT_STEPS, Counter, "Steps of the autopilot by domain."),
     (AUTOPILOT_TOKENS, Gauge, "Tokens of own traffic seen by domain."),
 ];
@@ -274,6 +280,16 @@ impl Meter {
         });
     }
 
+    /// What was guessed since the start.
+    pub fn guesses(&self, guesses: Guesses) {
+        let outcomes = [("proposed", guesses.proposed), ("accepted", guesses.accepted)];
+        self.write(|| {
+            for (outcome, tokens) in outcomes {
+                counter!(LOOKUP_TOKENS, "outcome" => outcome).absolute(tokens);
+            }
+        });
+    }
+
     /// The autopilot did something, or decided against it.
     pub fn autopilot_step(&self, domain: &str, step: &'static str) {
         let domain = domain.to_owned();
@@ -433,6 +449,7 @@ mod tests {
         meter.memory(Memory { backbone: 5, evictions: 2, leases: 1, ..Default::default() });
         meter.warm("law", true, 1.0);
         meter.layer(3, &LayerCounts { hits: 7, missing_mass: 0.5, ..Default::default() });
+        meter.guesses(Guesses { proposed: 9, accepted: 4 });
         meter.resident(1, 2);
         meter.reported(3);
         meter.autopilot_step("law", "register");
@@ -474,6 +491,7 @@ mod tests {
         check(&meter, "collegium_evictions_total 2");
         check(&meter, r#"collegium_expert_hits_total{layer="3"} 7"#);
         check(&meter, r#"collegium_layer_missing_mass{layer="3"} 0.5"#);
+        check(&meter, r#"collegium_lookup_tokens_total{outcome="accepted"} 4"#);
         // Dropped while waiting, and dropped while generating.
         let waiting = meter.request();
         check(&meter, "collegium_waiting 1");

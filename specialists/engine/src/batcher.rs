@@ -6,8 +6,9 @@
 //! the next step and gives its pages back.
 //!
 //! Each step decodes one token for every running sequence and reads at most `prefill_chunk` prompt tokens, in equal
-//! shares ([`shares`]), so that a long prompt holds up neither the answers nor the short ones.  Several answers to one
-//! prompt go on from the same pages and the same first logits.
+//! shares ([`shares`]), so that a long prompt holds up neither the answers nor the short ones.  Where rows are to spare,
+//! a step runs tokens that an answer is guessed to go on with (`lookup`), and an answer goes on by those that came.
+//! Several answers to one prompt go on from the same pages and the same first logits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::bank::Bank;
 use crate::forward::forward;
 use crate::gguf::GgufError;
 use crate::kv::{KvStore, Precision};
+use crate::lookup::{self, Looked};
 use crate::model::Model;
 use crate::prefix::Prefixes;
 use crate::profile::Profile;
@@ -36,6 +38,8 @@ pub struct EngineOptions {
     pub max_rows: usize,
     /// Prompt tokens a step.
     pub prefill_chunk: usize,
+    /// Guess what comes next from what was said before; answers are the same tokens, in fewer steps.
+    pub lookup: bool,
 }
 
 impl Default for EngineOptions {
@@ -45,6 +49,7 @@ impl Default for EngineOptions {
             kv_precision: Precision::default(),
             max_rows: 16,
             prefill_chunk: 256,
+            lookup: true,
         }
     }
 }
@@ -70,6 +75,9 @@ pub(crate) struct Batcher {
     kv: Arc<KvStore>,
     options: EngineOptions,
     prefixes: Prefixes,
+    looked: Arc<Looked>,
+    /// What a guess costs, in steps of one row; `None` if nothing is guessed.
+    guess_cost: Option<f32>,
     /// Those that stepped back come before those that never ran.
     waiting: VecDeque<Sequence>,
     /// In the order in which they came.
@@ -101,8 +109,15 @@ impl Batcher {
         bank: Arc<Bank>,
         kv: Arc<KvStore>,
         options: EngineOptions,
+        looked: Arc<Looked>,
     ) -> Batcher {
+        let s = model.shape();
+        let chosen = s.top_k as f32 / s.experts.max(1) as f32;
+        let cost = lookup::cost(model.backbone_bytes(), model.expert_bytes(0..s.layers), chosen);
         Batcher {
+            // A state does not go back to before a guess that was wrong.
+            guess_cost: (options.lookup && !kv.layout().has_state()).then_some(cost),
+            looked,
             empty: Arc::new(Profile::new(model.shape(), "", "")),
             model,
             bank,
@@ -161,7 +176,7 @@ impl Batcher {
                 continue;
             }
             (s.pages, s.cached) = (pages, prompt);
-            s.choose(logits.to_vec(), &self.model);
+            s.choose(&mut logits.to_vec(), &self.model);
             self.running.push(s);
         }
         late.into_iter().rev().for_each(|s| self.waiting.push_front(s));
@@ -242,6 +257,18 @@ impl Batcher {
         left.iter().zip(given).map(|(&left, given)| if left > 1 { given } else { left }).collect()
     }
 
+    /// Guesses what answers go on with, now that all have room for what they read up to `ends`.
+    fn guess(&mut self, ends: &[usize]) {
+        let Some(cost) = self.guess_cost else { return };
+        let running = self.running.len();
+        // While a prompt is read the step is as long as its rows are many.
+        let reading = self.running.iter().zip(ends).any(|(s, end)| *end > s.read() + 1);
+        let mut room = if reading { 0 } else { self.options.max_rows.saturating_sub(running) };
+        for s in &mut self.running {
+            room -= s.guess(cost, running, room);
+        }
+    }
+
     fn step(&mut self) {
         let plan = self.plan();
         let mut ends = Vec::new();
@@ -263,6 +290,7 @@ impl Batcher {
             }
             ends.push(end);
         }
+        self.guess(&ends);
         let mut segments = Vec::new();
         let mut which = Vec::new();
         for (i, (s, end)) in self.running.iter_mut().zip(ends).enumerate() {
@@ -291,7 +319,9 @@ impl Batcher {
         for (i, output) in which.into_iter().zip(outputs) {
             let waited_for = !self.running[i].others.is_empty() && !output.logits.is_empty();
             let logits = waited_for.then(|| output.logits.clone());
-            self.running[i].went_on(output, &self.model);
+            let proposed = output.guesses.len();
+            let accepted = self.running[i].went_on(output, &self.model);
+            self.looked.add(proposed, accepted);
             if let Some(logits) = logits {
                 self.begin_others(i, &logits);
             }

@@ -9,7 +9,7 @@ use crate::bank::Bank;
 use crate::kernels::{Activations, matmul};
 use crate::model::Model;
 use crate::rope::Rope;
-use crate::step::{Output, Segment, Step, Want};
+use crate::step::{Guess, Output, Segment, Step, Want};
 
 /// Runs a batch and stores what the sequences need to go on.
 ///
@@ -35,11 +35,12 @@ pub fn forward(model: &Model, bank: &Bank, segments: &mut [Segment<'_>]) -> Vec<
     let misses = bank.misses();
     bank.begin();
     let missing = vec![0f32; rows];
-    let mut step = Step { experts: bank, segments, places, rotations, missing };
+    let guesses = (0..rows).map(|_| Guess::default()).collect();
+    let mut step = Step { experts: bank, segments, places, rotations, missing, guesses };
     for layer in &model.layers {
         layer.forward(&mut step, &mut x);
     }
-    let Step { missing, segments, .. } = step;
+    let Step { missing, segments, guesses, .. } = step;
     if bank.misses() != misses {
         bank.settle();
     }
@@ -47,24 +48,27 @@ pub fn forward(model: &Model, bank: &Bank, segments: &mut [Segment<'_>]) -> Vec<
     let routed = shape.routed.iter().filter(|r| **r).count().max(1) as f32;
     let missing: Vec<f32> = missing.into_iter().map(|m| m / routed).collect();
     let mut outputs = Vec::with_capacity(segments.len());
+    let mut guesses = guesses.into_iter();
     let mut row = 0;
     for segment in segments.iter_mut() {
-        let n = segment.tokens.len();
+        let (n, sure) = (segment.tokens.len(), segment.sure());
         let wanted = match segment.want {
             Want::None => n..n,
             Want::Last => n - 1..n,
-            Want::All => 0..n,
+            Want::All | Want::Guesses(_) => 0..n,
         };
         let last = &x[(row + wanted.start) * shape.dim..(row + wanted.end) * shape.dim];
         outputs.push(Output {
             logits: model.logits(last),
             missing_mass: missing[row..row + n].to_vec(),
+            guesses: guesses.by_ref().take(n).skip(sure).collect(),
         });
         if let Some(taps) = &mut segment.taps {
-            taps.tokens += n as u64;
-            taps.prompt_tokens += if segment.prompt { n as u64 } else { 0 };
+            taps.tokens += sure as u64;
+            taps.prompt_tokens += if segment.prompt { sure as u64 } else { 0 };
         }
-        segment.pages.advance(n);
+        // What a guess stored is written over by what comes instead.
+        segment.pages.advance(sure);
         row += n;
     }
     outputs

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::bank::Bank;
 use crate::batcher::{Batcher, EngineOptions};
 use crate::kv::KvStore;
+use crate::lookup::{Guesses, Looked};
 use crate::model::Model;
 use crate::request::{EngineError, Event, Request};
 use crate::sequence::{Job, Other};
@@ -22,6 +23,7 @@ pub struct Engine {
     vocab: usize,
     most: usize,
     kv: Arc<KvStore>,
+    looked: Arc<Looked>,
     thread: Arc<JoinHandle<()>>,
 }
 
@@ -62,10 +64,11 @@ impl Engine {
         let kv = KvStore::new(&model.layout(options.kv_precision), options.kv_bytes)?;
         let (requests, jobs) = channel();
         let (vocab, most) = (model.shape().vocab, model.shape().context.min(kv.capacity()));
-        let batcher = Batcher::new(model, bank, kv.clone(), options);
+        let looked = Arc::new(Looked::default());
+        let batcher = Batcher::new(model, bank, kv.clone(), options, looked.clone());
         let thread = std::thread::Builder::new().name("engine".to_owned());
         let thread = Arc::new(thread.spawn(move || batcher.run(jobs))?);
-        Ok(Engine { requests, vocab, most, kv, thread })
+        Ok(Engine { requests, vocab, most, kv, looked, thread })
     }
 
     /// Whether its thread runs; where it does not, a defect ended it, and nothing will be answered any more.
@@ -86,6 +89,11 @@ impl Engine {
     /// Bytes of keys and values in use now.
     pub fn kv_bytes_in_use(&self) -> u64 {
         self.kv.bytes_in_use()
+    }
+
+    /// Tokens that answers were guessed to go on with, since the start.
+    pub fn guesses(&self) -> Guesses {
+        self.looked.get()
     }
 
     /// Queues an answer.

@@ -12,8 +12,8 @@
 //! * [`Bank`]: which experts are in memory, for whom, and what becomes of a row ([`Missing`]) whose experts are not;
 //!   [`Place`]: whether that is the file's own pages or slots of a device.
 //! * [`kv`]: pages of keys and values, and recurrent states.
-//! * [`Engine`]: takes requests; `batcher` runs them in one batch, `sequence` is one of them on its way.  [`Session`]:
-//!   teacher-forced runs for surgery and tests.
+//! * [`Engine`]: takes requests; `batcher` runs them in one batch, `sequence` is one of them on its way, `lookup` guesses
+//!   how it goes on.  [`Session`]: teacher-forced runs for surgery and tests.
 //! * [`Profile`], [`MaskFile`]: the files that surgery reads and writes.
 //!
 //! The promise: the numbers of a row depend on its own tokens and mask alone, bit for bit, whatever else is in the
@@ -38,6 +38,7 @@ pub mod kernels;
 mod keys;
 pub mod kv;
 mod load;
+mod lookup;
 pub mod mapping;
 mod mask;
 mod math;
@@ -72,6 +73,7 @@ pub use forward::forward;
 pub use handle::{Engine, Generation};
 pub use keys::ShapeError;
 pub use load::ModelError;
+pub use lookup::Guesses;
 pub use mask::{ExpertMask, FORMAT as MASK_FORMAT, MaskError, MaskFile, MaskFileError, Pass};
 pub use model::Model;
 pub use profile::{FORMAT as PROFILE_FORMAT, Profile, ProfileError, Taps};
@@ -79,6 +81,6 @@ pub use request::{EngineError, Event, Finish, Reason, Request};
 pub use sampler::{Constraint, SamplingParams, Scored};
 pub use session::Session;
 pub use shape::Shape;
-pub use step::{Output, Segment, Want};
+pub use step::{Guess, Output, Segment, Want};
 pub use template::{Effort, TemplateError, TemplateMessage, Thinking};
 pub use tokenizer::{Tokenizer, TokenizerError, Utf8Stream};

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::kv::Pages;
+use crate::lookup::{Lookup, worth};
 use crate::model::Model;
 use crate::profile::Profile;
 use crate::repeat::Circles;
 use crate::request::{EngineError, Event, Finish, Reason, Request};
 use crate::sampler::{Sampler, Scored, score};
-use crate::step::{Output, Segment, Want};
+use crate::step::{Guess, Output, Segment, Want};
 use crate::stop::StopWatch;
 use crate::tokenizer::Utf8Stream;
 
@@ -40,6 +41,7 @@ pub(crate) struct Sequence {
     pub others: Vec<Other>,
     pub pages: Option<Pages>,
     sampler: Sampler,
+    lookup: Lookup,
     circles: Circles,
     stop: StopWatch,
     utf8: Utf8Stream,
@@ -101,6 +103,7 @@ impl Sequence {
         Sequence {
             pages: None,
             sampler: Sampler::new(request.sampling.clone(), request.constraint.clone()),
+            lookup: Lookup::default(),
             circles: Circles::default(),
             stop: StopWatch::new(request.stop.clone()),
             utf8: Utf8Stream::default(),
@@ -140,46 +143,106 @@ impl Sequence {
         borders.fold(end, usize::min)
     }
 
-    /// The next `end - read` tokens as a step wants them; `None` if there are no pages.
+    /// Guesses what comes after the one token that is left of its answer, to be run with it in the next step: `room` at
+    /// most, as many as pay among `running` sequences where a row more costs `cost` ([`worth`]).  How many they are.
+    pub fn guess(&mut self, cost: f32, running: usize, room: usize) -> usize {
+        self.lookup.clear();
+        let made = self.tokens.len() - self.prompt;
+        if self.left() != 1 || made == 0 || self.finished {
+            return 0;
+        }
+        let Some(pages) = &mut self.pages else { return 0 };
+        // The last token of an answer is not read, so that no guess is of use after the one before it.
+        let room = room.min(self.request.max_tokens.saturating_sub(made + 1));
+        let tokens = &self.tokens;
+        self.lookup.look(tokens, |rate| {
+            let n = worth(rate, cost, running, room);
+            // A page that is free may be had: it is the next one that it needs.
+            if pages.grow(tokens.len() + n) {
+                n
+            } else {
+                n.min(pages.capacity().saturating_sub(tokens.len()))
+            }
+        });
+        self.lookup.rows().map_or(0, |rows| rows.len() - 1)
+    }
+
+    /// The next `end - read` tokens as a step wants them, and what was guessed; `None` if there are no pages.
     pub fn segment(&mut self, end: usize) -> Option<Segment<'_>> {
         let read = self.read();
         let taps = match read >= self.counted {
             true => Some(self.taps.get_or_insert_with(|| Profile::clone(&self.empty))),
             false => None,
         };
+        let whole = end == self.tokens.len();
+        let (tokens, want) = match self.lookup.rows() {
+            Some(rows) if whole => (rows, Want::Guesses(rows.len() - 1)),
+            _ => (&self.tokens[read..end], if whole { Want::Last } else { Want::None }),
+        };
         Some(Segment {
-            tokens: &self.tokens[read..end],
+            tokens,
             pages: self.pages.as_mut()?,
             mask: self.request.mask.as_deref(),
             missing: self.request.missing,
             taps,
             prompt: read < self.prompt,
-            want: if end == self.tokens.len() { Want::Last } else { Want::None },
+            want,
         })
     }
 
-    /// Takes what a step gave.
-    pub fn went_on(&mut self, output: Output, model: &Model) {
+    /// Takes what a step gave.  How many guesses came true, each of which saved a step.
+    pub fn went_on(&mut self, mut output: Output, model: &Model) -> usize {
         let read = self.read();
+        let (missing, guessed) =
+            output.missing_mass.split_at(output.missing_mass.len() - output.guesses.len());
         if read > self.counted {
             self.counted = read;
-            self.missing_sum += output.missing_mass.iter().map(|m| f64::from(*m)).sum::<f64>();
+            self.missing_sum += missing.iter().map(|m| f64::from(*m)).sum::<f64>();
         }
-        if output.logits.is_empty() {
-            return;
+        let mut rows = output.logits.chunks_exact_mut(model.shape().vocab);
+        let Some(logits) = rows.next() else { return 0 };
+        let mut right = self.draw(logits, model);
+        let guesses = output.guesses.iter().zip(guessed);
+        for (came, (logits, (guess, missing))) in rows.zip(guesses).enumerate() {
+            // Further rows are of another text than this.
+            if !right || self.finished {
+                return came;
+            }
+            self.came(guess, *missing);
+            right = self.draw(logits, model);
         }
-        if output.logits.iter().any(|v| !v.is_finite()) {
-            return self.fail(EngineError::NotFinite { tokens: read });
-        }
-        self.choose(output.logits, model);
+        guessed.len()
     }
 
-    /// Chooses the next token.
-    pub fn choose(&mut self, mut logits: Vec<f32>, model: &Model) {
-        let plain = self.request.scores.map(|top| (top, logits.clone()));
-        let id = self.sampler.next(&mut logits, &self.tokens, self.prompt);
+    /// A guess was what came: it is a token that was read like any other.
+    fn came(&mut self, guess: &Guess, missing: f32) {
+        if let Some(pages) = &mut self.pages {
+            pages.advance(1);
+        }
+        if let Some(taps) = &mut self.taps {
+            guess.count(taps);
+        }
+        self.counted = self.read();
+        self.missing_sum += f64::from(missing);
+    }
+
+    /// Chooses the next token if the logits are numbers.  Whether it was guessed.
+    fn draw(&mut self, logits: &mut [f32], model: &Model) -> bool {
+        if logits.iter().any(|v| !v.is_finite()) {
+            self.fail(EngineError::NotFinite { tokens: self.read() });
+            return false;
+        }
+        let id = self.choose(logits, model);
+        self.lookup.came(id)
+    }
+
+    /// Chooses the next token; `logits` is [vocab].
+    pub fn choose(&mut self, logits: &mut [f32], model: &Model) -> u32 {
+        let plain = self.request.scores.map(|top| (top, logits.to_vec()));
+        let id = self.sampler.next(logits, &self.tokens, self.prompt);
         let scored = plain.map(|(top, logits)| score(&logits, id, top));
         self.take(id, scored, model);
+        id
     }
 
     pub fn fail(&mut self, error: EngineError) {

@@ -15,6 +15,9 @@ pub enum Want {
     None,
     Last,
     All,
+    /// All, of which the last so many tokens are guesses: nothing is counted of them, and the sequence does not go on by
+    /// them, until it is known that they came ([`Output::guesses`]).  Not where layers keep states.
+    Guesses(usize),
 }
 
 /// Consecutive tokens of one sequence; they go to positions `pages.len()` and on.
@@ -33,12 +36,41 @@ pub struct Segment<'a> {
     pub want: Want,
 }
 
+impl Segment<'_> {
+    /// Tokens that are no guesses.
+    pub(crate) fn sure(&self) -> usize {
+        match self.want {
+            Want::Guesses(n) => self.tokens.len().saturating_sub(n),
+            _ => self.tokens.len(),
+        }
+    }
+}
+
 /// What came of one segment.
 pub struct Output {
     /// [wanted tokens, vocab]
     pub logits: Vec<f32>,
     /// Per token: the share of the full router's gate mass on experts that it could not have, mean over layers.
     pub missing_mass: Vec<f32>,
+    /// What the router did with each of the guesses.
+    pub guesses: Vec<Guess>,
+}
+
+/// What the router did with one token, to be counted once it is known that the token came.
+#[derive(Default)]
+pub struct Guess {
+    /// With the layer.
+    ran: Vec<(usize, Ran)>,
+}
+
+impl Guess {
+    /// It came.
+    pub(crate) fn count(&self, profile: &mut Profile) {
+        profile.tokens += 1;
+        for (layer, ran) in &self.ran {
+            count(profile, *layer, ran, false);
+        }
+    }
 }
 
 /// What a routed layer did with one row.
@@ -64,7 +96,7 @@ pub(crate) trait Experts: Sync {
     /// They have been computed, some of which were `absent`: memory that came in with them goes back, but for guests.
     fn passed(&self, layer: usize, used: &[usize], absent: bool);
 
-    /// Tokens of a step went through a layer, and lacked so much together.
+    /// Tokens of a step, guesses among them, went through a layer, and lacked so much together.
     fn lacked(&self, layer: usize, tokens: usize, missing_mass: f64);
 }
 
@@ -78,6 +110,8 @@ pub(crate) struct Step<'a, 'b> {
     pub rotations: Vec<Vec<Rotation>>,
     /// [rows], summed over layers.
     pub missing: Vec<f32>,
+    /// [rows], of those that are guesses.
+    pub guesses: Vec<Guess>,
 }
 
 impl Step<'_, '_> {
@@ -130,15 +164,19 @@ impl Step<'_, '_> {
     }
 
     /// Counts what the routed layer did with each row.
-    pub fn tap(&mut self, layer: usize, ran: &[Ran]) {
+    pub fn tap(&mut self, layer: usize, ran: Vec<Ran>) {
         let missing: f64 = ran.iter().map(|ran| f64::from(ran.missing)).sum();
         self.experts.lacked(layer, ran.len(), missing);
-        for (row, ran) in ran.iter().enumerate() {
-            let segment = &mut self.segments[self.places[row].0];
+        for (row, ran) in ran.into_iter().enumerate() {
+            let (segment, position) = self.places[row];
+            let segment = &mut self.segments[segment];
             self.missing[row] += ran.missing;
-            let prompt = segment.prompt;
-            if let Some(taps) = &mut segment.taps {
-                count(taps, layer, ran, prompt);
+            let (prompt, guessed) =
+                (segment.prompt, position >= segment.pages.len() + segment.sure());
+            match &mut segment.taps {
+                Some(_) if guessed => self.guesses[row].ran.push((layer, ran)),
+                Some(taps) => count(taps, layer, &ran, prompt),
+                None => {}
             }
         }
     }

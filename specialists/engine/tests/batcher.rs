@@ -5,8 +5,8 @@ use std::sync::Arc;
 use engine::gguf::Gguf;
 use engine::kv::Precision;
 use engine::{
-    Bank, Engine, EngineError, EngineOptions, Event, ExpertMask, Finish, Model, Reason, Request,
-    SamplingParams,
+    Bank, Constraint, Dry, Engine, EngineError, EngineOptions, Event, ExpertMask, Finish, Model,
+    Reason, Request, SamplingParams,
 };
 
 fn parent() -> Arc<Model> {
@@ -340,4 +340,99 @@ fn an_answer_that_goes_round_in_circles_ends() {
     assert_eq!((finish.reason, finish.completion_tokens), (Reason::Circle(1), 64));
     let (_, finish) = run(&engine, same(false));
     assert_eq!((finish.reason, finish.completion_tokens), (Reason::Length, 200));
+}
+
+/// An engine that guesses, or not.
+fn engine_that(model: &Arc<Model>, lookup: bool) -> Engine {
+    let kv_bytes = model.layout(Precision::F32).bytes_for(1024);
+    let options = EngineOptions { kv_bytes, lookup, ..EngineOptions::default() };
+    Engine::start(model.clone(), Bank::new(model.clone()), options).unwrap()
+}
+
+/// All events of an answer, as they are shown.
+fn events(engine: &Engine, request: &Request) -> Vec<String> {
+    let mut generation = engine.generate(request.clone()).unwrap();
+    let next = || generation.next_blocking().map(|event| format!("{event:?}"));
+    std::iter::from_fn(next).collect()
+}
+
+/// Allows no token twice in a row.
+#[derive(Clone, Default)]
+struct NoDouble(Option<u32>);
+
+impl Constraint for NoDouble {
+    fn restrict(&mut self, logits: &mut [f32]) {
+        self.0.iter().for_each(|id| logits[*id as usize] = f32::NEG_INFINITY);
+    }
+    fn accept(&mut self, id: u32) {
+        self.0 = Some(id);
+    }
+    fn copy(&self) -> Box<dyn Constraint> {
+        Box::new(self.clone())
+    }
+}
+
+/// Code that says the same again and again, and begins to do so once more.
+fn again() -> String {
+    let getter = |name: &str| format!("    def get_{name}(self):\n        return self.{name}\n\n");
+    let names = ["width", "height", "depth", "weight", "width", "height"];
+    names.map(getter).concat() + "    def get_"
+}
+
+#[test]
+fn guesses_change_no_answer() {
+    let model = parent();
+    let [plain, guessing] = [false, true].map(|lookup| engine_that(&model, lookup));
+    let base = Request { max_tokens: 90, ..request(&model, &again()) };
+    let with = |change: &dyn Fn(&mut Request)| {
+        let mut request = base.clone();
+        change(&mut request);
+        request
+    };
+    // Both know the same beginning from here on.
+    let whole = [&plain, &guessing].map(|engine| run(engine, base.clone()).0);
+    let stop: String = whole[0].chars().skip(60).take(4).collect();
+    let breakers = [].into();
+    let dry = Dry { multiplier: 0.8, base: 1.75, allowed_length: 6, window: 999, breakers };
+    let mut requests = vec![
+        base.clone(),
+        with(&|r| r.stop = vec![stop.clone()]),
+        with(&|r| r.ignore_eos = false),
+        with(&|r| r.stop_circles = true),
+        with(&|r| r.scores = Some(2)),
+        with(&|r| r.sampling.repetition_penalty = 1.1),
+        with(&|r| (r.sampling.frequency_penalty, r.sampling.presence_penalty) = (0.2, 0.3)),
+        with(&|r| r.sampling.dry = Some(dry.clone())),
+        with(&|r| r.constraint = Some(Box::new(NoDouble::default()))),
+        with(&|r| r.mask = Some(Arc::new(half(&model, 3)))),
+    ];
+    requests.extend((1..5).map(|max_tokens| Request { max_tokens, ..base.clone() }));
+    requests.extend((0..6).map(|seed| {
+        with(&|r| {
+            (r.sampling.temperature, r.sampling.seed) = (0.2 * (seed + 1) as f32, Some(seed));
+            (r.sampling.xtc_probability, r.scores) = (0.1, Some(1));
+        })
+    }));
+    for (i, request) in requests.iter().enumerate() {
+        let before = guessing.guesses();
+        // Every event: text in the same pieces, scores, and at the end what the router did, to the last bit.
+        assert!(events(&plain, request) == events(&guessing, request), "request {i} differs");
+        let now = guessing.guesses();
+        assert!(now.accepted - before.accepted < request.max_tokens as u64);
+    }
+    assert_eq!(plain.guesses().proposed, 0);
+    let guesses = guessing.guesses();
+    assert!(0 < guesses.accepted && guesses.accepted < guesses.proposed, "{guesses:?}");
+}
+
+#[test]
+fn an_answer_that_repeats_takes_fewer_steps() {
+    let model = parent();
+    let engine = engine_that(&model, true);
+    // A bias that leaves one token only: every guess comes true, and the last one is not made in vain.
+    let sampling = SamplingParams { logit_bias: vec![(500, 1000.0)], ..SamplingParams::default() };
+    let (_, finish) = run(&engine, Request { sampling, max_tokens: 200, ..request(&model, "The") });
+    let (guesses, made) = (engine.guesses(), finish.completion_tokens as u64);
+    assert_eq!(guesses.accepted, guesses.proposed);
+    assert!(guesses.accepted > made / 2, "{} steps for {made} tokens", made - guesses.accepted);
 }

@@ -85,6 +85,11 @@ impl Layout {
         layout
     }
 
+    /// Whether a sequence keeps a state, which cannot go back to fewer tokens.
+    pub fn has_state(&self) -> bool {
+        self.state_floats > 0
+    }
+
     /// Bytes of a sequence's state.
     pub(super) fn state_bytes(&self) -> usize {
         self.state_floats * size_of::<f32>()

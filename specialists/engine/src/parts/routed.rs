@@ -140,7 +140,7 @@ impl Routed {
                 math::add_scaled(out, *gate, y);
             }
         });
-        step.tap(layer, &ran);
+        step.tap(layer, ran);
         out
     }
 
