@@ -34,5 +34,5 @@ pub use float::dot_f32;
 pub use functions::{Activation, exp, sigmoid, silu};
 pub(crate) use lanes::{Set, WIDEST, wide};
 pub use matrix::{Gated, Job, Matrix, MatrixError, Product, compute, matmul, runs};
-pub use pages::{PAGE, PageFormat, Precision};
+pub use pages::{PAGE, PageFormat};
 pub use workers::{Filled, run as share};
