@@ -40,6 +40,6 @@ pub enum ConfigError {
     Circle { file: String, path: Vec<String> },
 }
 
-fn meant(nearest: Option<&str>) -> String {
+pub(crate) fn meant(nearest: Option<&str>) -> String {
     nearest.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default()
 }

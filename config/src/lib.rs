@@ -21,6 +21,7 @@ mod domains;
 mod error;
 mod examples;
 mod load;
+mod precision;
 mod reader;
 mod settings;
 
@@ -29,6 +30,7 @@ pub use domain::{Circles, Domain, Missing, RESERVED, Sampling, Think, Upstream};
 pub use domains::Domains;
 pub use error::ConfigError;
 pub use load::{Loaded, home, load, shipped};
+pub use precision::{BadPrecision, Precision};
 pub use settings::{
     Autopilot, Config, Memory, Parent, Server, Serving, Specialists, Supervisor, Traffic,
     shipped_text,

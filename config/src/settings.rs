@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::circles;
 use crate::reader::Reader;
-use crate::{Bytes, Circles, ConfigError, Missing};
+use crate::{BadPrecision, Bytes, Circles, ConfigError, Missing, Precision};
 
 /// Every key of `collegium.toml`.
 pub(crate) const KEYS: &[&str] = &[
@@ -18,6 +18,7 @@ pub(crate) const KEYS: &[&str] = &[
     "memory.device",
     "memory.budget",
     "memory.kv",
+    "memory.kv_type",
     "memory.missing",
     "supervisor.threshold",
     "supervisor.fallback",
@@ -67,6 +68,8 @@ pub struct Memory {
     pub budget: Option<Bytes>,
     /// The part of the budget for KV pages; `None` lets the pool choose.
     pub kv: Option<Bytes>,
+    /// How exactly keys and values are kept.
+    pub kv_type: Precision,
     /// What the generalist does where its experts do not all fit.
     pub missing: Missing,
 }
@@ -118,7 +121,13 @@ impl Default for Server {
 
 impl Default for Memory {
     fn default() -> Memory {
-        Memory { device: "auto".into(), budget: None, kv: None, missing: Missing::default() }
+        Memory {
+            device: "auto".into(),
+            budget: None,
+            kv: None,
+            kv_type: Precision::default(),
+            missing: Missing::default(),
+        }
     }
 }
 
@@ -172,6 +181,12 @@ pub(crate) fn parse(file: &str, text: &str, folder: &Path) -> Result<Config, Con
         && kv >= budget
     {
         return Err(r.refuse("memory.kv", &format!("below memory.budget ({budget})")));
+    }
+
+    if let Some(word) = r.text("memory.kv_type")? {
+        memory.kv_type = word
+            .parse()
+            .map_err(|bad: BadPrecision| r.refuse("memory.kv_type", &bad.to_string()))?;
     }
 
     match r.text("memory.missing")?.as_deref() {
@@ -253,6 +268,9 @@ mod tests {
         check("memory.device = 'cpu'", r#"device: "cpu""#);
         check("[memory]\nbudget = '8GiB'\nkv = '512 MB'", "Bytes(8589934592)");
         check("memory.kv = 1024", "kv: Some(Bytes(1024))");
+        check("memory.kv_type = 'f32'", "kv_type: F32");
+        check("memory.kv_type = 'f16'", "kv_type: F16");
+        check("memory.kv_type = 'q8'", "kv_type: Q8");
         check("memory.missing = 'map'", "missing: Map");
         check("memory.missing = 'renormalise'", "missing: Renormalise");
         check("supervisor.threshold = 1", "threshold: 1.0");
@@ -290,6 +308,10 @@ mod tests {
         check("memory.budget = -1", "\"memory.budget\" is -1; it must be a size");
         check("memory.budget = 0", "\"memory.budget\" is 0");
         check("[memory]\nbudget = '1GiB'\nkv = '1GiB'", "it must be below memory.budget (1 GiB)");
+        let kv_type = "\"f32\", \"f16\" or \"q8\"";
+        check("memory.kv_type = 'int4'", &format!("is \"int4\"; it must be {kv_type}"));
+        check("memory.kv_type = 'fp16'", &format!("{kv_type}; did you mean \"f16\"?"));
+        check("memory.kv_type = 16", "\"memory.kv_type\" is 16; it must be a text");
         check("memory.missing = 'swap'", "it must be \"map\", \"fetch\" or \"renormalise\"");
         check("server.listen = '8080'", "\"server.listen\" is \"8080\"; it must be an address");
         check("server.listen = 'a:99999'", "\"server.listen\" is \"a:99999\"");

@@ -628,6 +628,37 @@ async fn a_specialist_too_large_for_the_budget_answers() {
     assert!(ledger.peak <= budget);
 }
 
+/// What is set aside for conversations is reckoned with how they are kept, and the same bytes hold more of them.
+#[tokio::test]
+async fn less_exact_keys_and_values_make_room() {
+    let kept = |kv: Option<u64>, kv_type| {
+        school(|config| {
+            config.memory.kv = kv.map(config::Bytes);
+            config.memory.kv_type = kv_type;
+        })
+    };
+    let [exact, half, quarter] = config::Precision::ALL;
+    let set_aside = |school: &School| school.college.engine.kv_bytes();
+    let whole = set_aside(&kept(None, exact));
+    assert_eq!(set_aside(&kept(None, half)), whole / 2);
+    // 32 bytes and a scale of two, in place of 128.
+    assert_eq!(set_aside(&kept(None, quarter)), whole / 128 * 34);
+
+    // A budget for 512 tokens of F32, in whole pages of 32.
+    let bytes = kept(None, exact).college.model.layout(exact).bytes_for(512);
+    for (kv_type, tokens) in [(exact, 512), (half, 1024), (quarter, 512 * 128 / 34 / 32 * 32)] {
+        let school = kept(Some(bytes), kv_type);
+        assert_eq!(school.college.engine.context(), tokens, "{kv_type}");
+        let ledger = school.college.snapshot().await.expect("a pool").ledger;
+        assert_eq!(ledger.kv, bytes, "{kv_type}");
+        let shown = format!(r#"collegium_kv_type{{type="{kv_type}"}} 1"#);
+        assert!(get(&school, "/metrics").await.body.contains(&shown), "{kv_type}");
+        let body = r#"{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}"#;
+        let answer = post(&school, "/v1/chat/completions", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}
+
 /// Waits until nobody holds anything any more.
 async fn all_given_back(college: &College) {
     let begun = Instant::now();

@@ -69,13 +69,14 @@ impl College {
         let Loaded { config, domains, .. } = loaded;
         let model = start::model_at_once(config.parent.path.as_deref(), home)?;
         let supervisor = Supervisor::shipped(&domains, config.supervisor.threshold)?;
-        let mut options = EngineOptions::default();
+        let kv_precision = config.memory.kv_type;
+        let mut options = EngineOptions { kv_precision, ..EngineOptions::default() };
         let (shape, bank) = (model.shape(), Bank::new(model.clone()));
         let needs = Needs {
             backbone: bank.backbone_bytes(),
             experts: bank.bytes(&ExpertMask::full(shape)),
             workspace: options.workspace_bytes(&model),
-            conversation: model.layout(options.kv_precision).bytes_for(shape.context),
+            conversation: model.layout(kv_precision).bytes_for(shape.context),
         };
         let said = &config.memory;
         let (budget, kv) = (said.budget.map(|b| b.0), said.kv.map(|b| b.0));
@@ -96,6 +97,8 @@ impl College {
         })?;
         let engine =
             Engine::start(model.clone(), bank.clone(), options).map_err(StartError::Engine)?;
+        let meter = Meter::new();
+        meter.kv_type(kv_precision);
         Ok(Arc::new(Self {
             domains,
             model,
@@ -103,7 +106,7 @@ impl College {
             bank,
             pool,
             supervisor,
-            meter: Meter::new(),
+            meter,
             decisions: Decisions::default(),
             home: home.to_owned(),
             fallback: config.supervisor.fallback,

@@ -82,8 +82,8 @@ mod tests {
 
     use super::*;
 
-    /// `@` is a folder with an empty home, a settings file with a misspelt key and
-    /// a GGUF that is cut off.
+    /// `@` is a folder with an empty home, settings with a misspelt key, others
+    /// with a bad value, and a GGUF that is cut off.
     #[track_caller]
     fn check(folder: &Path, line: &str, expect: u8) {
         let folder = folder.to_str().expect("UTF-8");
@@ -96,6 +96,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
         fs::write(folder.join("bad.toml"), "[memory]\nbudgt = 1").expect("written");
+        fs::write(folder.join("worse.toml"), "memory.kv_type = 'int4'").expect("written");
         fs::write(folder.join("cut.gguf"), b"GGUF\x03\0\0\0").expect("written");
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = taken.local_addr().expect("an address").port();
@@ -108,12 +109,14 @@ mod tests {
         // Misused.
         check(folder, "sing", 2);
         check(folder, "serve --budget lots", 2);
+        check(folder, "serve --kv-type int4", 2);
         check(folder, "serve --parent hf:a/b/c.gguf", 2);
         check(folder, "surgery mask --profile @/x --keep 0 --out @/y", 2);
         check(folder, "surgery profile --domain nowhere --corpus @/x --out @/y", 2);
         // Failed.
         check(folder, "ask --model nobody negligence", 1);
         check(folder, "route --config @/bad.toml negligence", 1);
+        check(folder, "serve --config @/worse.toml --listen 127.0.0.1:0", 1);
         check(folder, "inspect @/cut.gguf", 1);
         check(folder, "inspect @/none.gguf", 1);
         check(folder, "ask --parent @/cut.gguf negligence", 1);

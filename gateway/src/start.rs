@@ -64,6 +64,9 @@ pub fn overrule(loaded: &mut Loaded, flags: &ParentArgs) {
     if flags.budget.is_some() {
         loaded.config.memory.budget = flags.budget;
     }
+    if let Some(kv_type) = flags.kv_type {
+        loaded.config.memory.kv_type = kv_type;
+    }
 }
 
 /// Maps and checks the parent's file; `None` is the embedded one.

@@ -36,5 +36,5 @@ pub use functions::{Activation, exp, sigmoid, silu};
 pub use jobs::{Gated, Job, Product, compute, matmul};
 pub(crate) use lanes::{Set, WIDEST, wide};
 pub use matrix::{Matrix, MatrixError, runs};
-pub use pages::{PAGE, PageFormat, Precision};
+pub use pages::{PAGE, PageFormat};
 pub use workers::{Filled, run as share};

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::memory::Anonymous;
 
-pub use crate::kernels::{PAGE, PageFormat, Precision};
+pub use crate::kernels::{PAGE, PageFormat};
+pub use config::Precision;
 use layout::{Class, Place};
 pub use layout::{Kept, Layout};
 

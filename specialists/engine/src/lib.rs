@@ -67,7 +67,7 @@ pub use bank::{
     Arena, Bank, DeviceMemory, HostMemory, LayerCounts, Moved, Place, Residents, Sizes,
 };
 pub use batcher::EngineOptions;
-pub use config::Missing;
+pub use config::{Missing, Precision};
 pub use dry::Dry;
 pub use forward::forward;
 pub use handle::{Engine, Generation};

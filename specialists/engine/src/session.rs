@@ -24,13 +24,28 @@ pub struct Session {
 }
 
 impl Session {
-    /// Room for `tokens` tokens.
+    /// Room for `tokens` tokens, with keys and values as they were computed.
     ///
     /// # Errors
     ///
     /// When the system has no memory for the keys and values.
     pub fn new(model: &Arc<Model>, bank: &Arc<Bank>, tokens: usize) -> std::io::Result<Session> {
-        let layout = model.layout(Precision::default());
+        // Not as the server is told to keep them: what surgery measures and proves is the model.
+        Session::keeping(Precision::F32, model, bank, tokens)
+    }
+
+    /// The same with keys and values kept less exactly, to see what that costs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn keeping(
+        precision: Precision,
+        model: &Arc<Model>,
+        bank: &Arc<Bank>,
+        tokens: usize,
+    ) -> std::io::Result<Session> {
+        let layout = model.layout(precision);
         let store = KvStore::new(&layout, layout.bytes_at_once(tokens.max(1)))?;
         let pages = store.reserve(tokens.max(1)).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(Session { model: model.clone(), bank: bank.clone(), pages, missing: Missing::Map })

@@ -8,9 +8,11 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use config::Precision;
+
 use super::functions::exp;
 use super::lanes::{self, Lanes, Work};
-use super::pages::{InF16, InF32, InQ8, PAGE, PageFormat, Precision, Stored};
+use super::pages::{InF16, InF32, InQ8, PAGE, PageFormat, Stored};
 
 /// Queries whose scores are made at once: their sums stay in registers.
 const QUERIES: usize = 4;

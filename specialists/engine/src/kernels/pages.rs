@@ -3,6 +3,7 @@
 //! Keys lie number by number, each of all tokens side by side, so that one register holds as many tokens' scores;
 //! values lie token by token, so that one register holds as many of the answer's numbers.
 
+use config::Precision;
 use half::f16;
 
 use super::lanes::Lanes;
@@ -11,16 +12,6 @@ use super::lanes::Lanes;
 pub const PAGE: usize = 32;
 /// Numbers that share a scale in [`Precision::Q8`].
 const BLOCK: usize = 32;
-
-/// How exactly keys and values are kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Precision {
-    #[default]
-    F32,
-    F16,
-    /// Signed bytes, 32 with an F16 scale.
-    Q8,
-}
 
 /// Keys and values of one layer in a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,8 @@
 //! What the layers of a model keep of a sequence, and where: pages by class, and one state.
 
-use crate::kernels::{PAGE, PageFormat, Precision};
+use config::Precision;
+
+use crate::kernels::{PAGE, PageFormat};
 
 /// What a layer keeps of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,5 +124,36 @@ impl Layout {
             if self.bytes_for(middle * PAGE) <= bytes { least = middle } else { most = middle - 1 }
         }
         least * PAGE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens that fit where 1,024 do in F32, and bytes of one page of 32 tokens.
+    #[track_caller]
+    fn check(kept: &[Kept], precision: Precision, tokens: usize, page: u64) {
+        let layout = |precision| Layout::new(kept.to_vec(), precision);
+        let bytes = layout(Precision::F32).bytes_for(1024);
+        assert_eq!(layout(precision).tokens_in(bytes), tokens);
+        assert_eq!(layout(precision).bytes_for(PAGE), page);
+    }
+
+    #[test]
+    fn the_same_bytes_hold_more_tokens() {
+        let two = &[Kept::keys(2, 64), Kept::keys(2, 64)];
+        check(two, Precision::F32, 1024, 2 * 2 * 128 * 32 * 4);
+        check(two, Precision::F16, 2048, 2 * 2 * 128 * 32 * 2);
+        // 32 bytes and a scale of two.
+        check(two, Precision::Q8, 1024 * 128 / 34 / 32 * 32, 2 * 2 * 128 * 34);
+        // Heads that are not whole blocks are kept in F16, by themselves.
+        let odd = &[Kept::keys(2, 48)];
+        check(odd, Precision::Q8, 2048, 2 * 96 * 32 * 2);
+        let mixed = &[Kept::keys(2, 48), Kept::keys(2, 64)];
+        check(mixed, Precision::Q8, 2784, 2 * 96 * 32 * 2 + 2 * 128 * 34);
+        // A state stays what it is.
+        let state = &[Kept::keys(2, 64), Kept::State { floats: 1024 }];
+        check(state, Precision::F16, 2048, 2 * 128 * 32 * 2 + 4096);
     }
 }
