@@ -78,7 +78,9 @@ def counted(a, what):
     each = {name: (n - less.get(name, 0)) / between for name, n in more.items()}
     each = dict(sorted(each.items(), key=lambda pair: -pair[1]))
     total = sum(each.values()) - sum(n for name, n in less.items() if name not in more) / between
-    return {"instructions": round(total), "functions": {name: round(n) for name, n in list(each.items())[:TOP]}}
+    called = sum(n for name, n in each.items() if name.startswith("core::core_arch::"))
+    top = {name: round(n) for name, n in list(each.items())[:TOP]}
+    return {"instructions": round(total), "called": round(called), "functions": top}
 
 
 def show(got, before):
@@ -106,6 +108,9 @@ def compare(what, got, before, top):
     print(f"{what}: {n:,} instructions, " + (f"{100 * off:+.2f} % of {was:,}" if was else "without a baseline"))
     if top or off > OFF:
         show(got, before)
+    if got["called"] > n / 1000:
+        print(f"  note: {got['called']:,} are in functions of one vector instruction each, which are called because what "
+              "uses them was not inlined into a function with `target_feature`; closures often are not")  # fmt: skip
     if off < -OFF:
         print(f"  note: more than {100 * OFF:.0f} % below the baseline; --update keeps what was won")
     return off <= OFF
