@@ -1,7 +1,8 @@
 """Clients over HTTP: the same requests to our server and to llama-server; standard library only.
 
-In: a program and a model; processors are those of this process.  Out: a way to ask one question, as a context manager that ends the server; and tokens
-a second of many clients that ask at once.  Every client has a prompt of its own, so that nothing is read twice.
+In: a program and a model; processors are those of this process.  Out: a way to ask one question, as a context manager
+that ends the server; and tokens a second of many clients that ask at once.  Every client has a prompt of its own, so
+that nothing is read twice.
 """
 
 import contextlib
@@ -18,10 +19,23 @@ from server import free_port, post, serve
 
 
 @contextlib.contextmanager
-def collegium(binary, path):
+def collegium_process(binary, path):
+    """Yields (how to ask, the process)."""
     # The server runs in a folder of its own.
-    with serve(os.path.abspath(binary), "--parent", os.path.abspath(path)) as (base, _, _):
-        yield lambda prompt, tokens: ask(base, prompt, tokens, {"model": "generalist"})
+    with serve(os.path.abspath(binary), "--parent", os.path.abspath(path)) as (base, process, _):
+        yield lambda prompt, tokens: ask(base, prompt, tokens, {"model": "generalist"}), process
+
+
+@contextlib.contextmanager
+def collegium(binary, path):
+    with collegium_process(binary, path) as (ask, _):
+        yield ask
+
+
+def anonymous_bytes(pid):
+    """Memory of a process that is no file's."""
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon:"))
 
 
 @contextlib.contextmanager

@@ -44,6 +44,14 @@ pub fn memory() -> Memory {
     Memory { anonymous: bytes("RssAnon"), file: bytes("RssFile") }
 }
 
+/// Pages that this process had to wait for a disk for, so far; zero where the system does not tell.
+pub fn read_from_disk() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name, which may hold anything, it is the tenth.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_whitespace().nth(9).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
 /// Bytes a second that `threads` threads read together, the best of several passes: what decoding can reach at most.
 pub fn bandwidth(threads: usize) -> f64 {
     // Not zeros, which the system would keep as one page.

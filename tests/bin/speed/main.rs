@@ -7,21 +7,21 @@
 //! experts.  Each measurement begins with empty contexts, after one like it that is not counted, with all experts it may
 //! use in memory.
 //!
-//! Absent: requests, sampling, text; `measure` runs steps, `machine` asks the system.  Who runs this and llama.cpp in
-//! turn is `tests/speed/run.py`.
+//! Absent: requests, sampling, text; `reports` has what each kind of run prints, `measure` runs steps, `warming` moves
+//! experts, `machine` asks the system.  Who runs this and llama.cpp in turn is `tests/speed/run.py`; who counts its
+//! instructions is `tests/speed/instructions.py`.
 
 mod machine;
 mod measure;
+mod reports;
+mod warming;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Parser;
-use engine::ExpertMask;
 use serde_json::{Value, json};
-use tests::random::masks;
 
-use measure::{Bench, Masks};
+use measure::Bench;
 
 #[derive(Parser)]
 #[command(
@@ -52,9 +52,18 @@ struct Args {
     /// Masks that the streams are spread over, each a random quarter of every layer's experts; 0 for the generalist.
     #[arg(long, value_name = "S", default_value_t = 0, requires = "streams")]
     specialists: usize,
+    /// Of each layer's experts, the share that all masks are drawn from: real ones have much in common.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, requires = "streams")]
+    pool: f64,
     /// The same streams, one after another.
     #[arg(long, requires = "streams")]
     serial: bool,
+    /// Instead: the same prompt and the same tokens with taps and without, step by step in turn.
+    #[arg(long, conflicts_with_all = ["streams", "taps"])]
+    taps_cost: bool,
+    /// Instead: how quickly the experts of a quarter of every layer come into memory, and memory is copied.
+    #[arg(long, conflicts_with_all = ["streams", "taps", "taps_cost"])]
+    warming: bool,
     /// Instead: bytes a second that the threads read from memory.
     #[arg(long, conflicts_with_all = ["file", "streams"])]
     bandwidth: bool,
@@ -72,8 +81,10 @@ fn main() -> Result<(), String> {
     let threads = machine::processors();
     let found = match (&args.file, args.streams) {
         (None, _) => json!({ "bandwidth": machine::bandwidth(threads) }),
-        (Some(file), None) => alone(&args, Bench::open(file, args.taps)?)?,
-        (Some(file), Some(n)) => together(&args, n, Bench::open(file, args.taps)?)?,
+        (Some(file), _) if args.warming => warming::report(file, args.repeat)?,
+        (Some(file), _) if args.taps_cost => reports::taps_cost(&args, Bench::open(file, false)?)?,
+        (Some(file), None) => reports::alone(&args, Bench::open(file, args.taps)?)?,
+        (Some(file), Some(n)) => reports::together(&args, n, Bench::open(file, args.taps)?)?,
     };
     let mut all = json!({ "threads": threads, "taps": args.taps });
     if let (Some(all), Value::Object(found)) = (all.as_object_mut(), found) {
@@ -88,76 +99,4 @@ fn main() -> Result<(), String> {
 
 fn said(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-/// One context: prompt and generation.
-fn alone(args: &Args, mut bench: Bench) -> Result<Value, String> {
-    bench.warm(&[None]);
-    // It warms up, and is what someone waits for who starts the program with a question.
-    bench.prompt(args.prompt)?;
-    let first_token = bench.seconds_since_start();
-    let mut prompt = Vec::new();
-    for _ in 0..args.repeat {
-        prompt.push(args.prompt as f64 / bench.prompt(args.prompt)?);
-    }
-    bench.generate(&[None], args.generate.min(8))?;
-    let mut generate = Vec::new();
-    for _ in 0..args.repeat {
-        generate.push(args.generate as f64 / bench.generate(&[None], args.generate)?.seconds);
-    }
-    let memory = machine::memory();
-    Ok(json!({
-        "load_s": bench.load_seconds,
-        "first_token_s": first_token,
-        "prompt_tokens": args.prompt,
-        "prompt_per_s": prompt,
-        "generate_tokens": args.generate,
-        "generate_per_s": generate,
-        "bytes_per_token": bench.bytes_per_token(),
-        "rss_anon": memory.anonymous,
-        "rss_file": memory.file,
-    }))
-}
-
-/// Many contexts.
-fn together(args: &Args, streams: usize, mut bench: Bench) -> Result<Value, String> {
-    let shape = bench.shape();
-    if args.specialists > 0 && shape.experts / 4 < shape.top_k.max(1) {
-        let (experts, k) = (shape.experts, shape.top_k);
-        return Err(format!(
-            "a quarter of {experts} experts is less than the {k} the router picks"
-        ));
-    }
-    let all: Vec<Arc<ExpertMask>> =
-        masks(shape, args.specialists, 0.25, 1.0, 1).into_iter().map(Arc::new).collect();
-    let of = |stream: usize| (!all.is_empty()).then(|| all[stream % all.len()].clone());
-    let masks: Masks = (0..streams).map(of).collect();
-    bench.warm(&masks);
-    let groups: Vec<&[_]> = masks.chunks(if args.serial { 1 } else { streams.max(1) }).collect();
-    bench.generate(groups[0], args.generate.min(8))?;
-    let (mut per_s, mut steps, mut uses) = (Vec::new(), 0, 0);
-    for _ in 0..args.repeat {
-        let mut seconds = 0.0;
-        for group in &groups {
-            let run = bench.generate(group, args.generate)?;
-            seconds += run.seconds;
-            steps += args.generate;
-            uses += run.uses;
-        }
-        per_s.push((streams * args.generate) as f64 / seconds);
-    }
-    let uses_per_step = uses as f64 / steps.max(1) as f64;
-    let memory = machine::memory();
-    Ok(json!({
-        "load_s": bench.load_seconds,
-        "streams": streams,
-        "specialists": args.specialists,
-        "serial": args.serial,
-        "generate_tokens": args.generate,
-        "per_s": per_s,
-        "experts_per_layer": uses_per_step / bench.routed_layers().max(1) as f64,
-        "bytes_per_step": bench.bytes_per_step(uses_per_step),
-        "rss_anon": memory.anonymous,
-        "rss_file": memory.file,
-    }))
 }

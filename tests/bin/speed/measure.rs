@@ -13,6 +13,7 @@ use engine::gguf::Gguf;
 use engine::kv::{KvStore, PAGE, Pages, Precision};
 use engine::{Bank, ExpertMask, Model, Profile, Segment, Shape, Want, forward};
 
+use crate::machine;
 use crate::said;
 
 /// One a stream; none for the generalist.
@@ -24,6 +25,12 @@ pub struct Bench {
     bank: Arc<Bank>,
     random: fastrand::Rng,
     taps: bool,
+    /// Who went first in [`Bench::taps_in_turn`].
+    turn: bool,
+    /// What a context's taps begin with.
+    empty: Profile,
+    /// At the end of the last run, its contexts still there.
+    pub held: Held,
     begun: Instant,
     /// From opening the file to having the experts of [`Bench::warm`] in memory.
     pub load_seconds: f64,
@@ -36,10 +43,27 @@ pub struct Run {
     pub uses: u64,
 }
 
+/// Memory that is no file's, bytes.
+#[derive(Clone, Copy, Default)]
+pub struct Held {
+    pub anonymous: u64,
+    /// Of them, what contexts have for keys and values.
+    pub kv: u64,
+}
+
+impl Held {
+    /// The one with more.
+    pub fn max(self, other: Held) -> Held {
+        if other.anonymous > self.anonymous { other } else { self }
+    }
+}
+
 /// One context.
 struct Stream {
     pages: Pages,
     mask: Option<Arc<ExpertMask>>,
+    /// Whether there are taps; they come to be in the first step, as in serving.
+    tapped: bool,
     taps: Option<Profile>,
     tokens: Vec<u32>,
 }
@@ -50,9 +74,12 @@ impl Bench {
         let model = Model::load(Gguf::open(file).map_err(said)?).map_err(said)?;
         Ok(Bench {
             bank: Bank::new(model.clone()),
+            empty: Profile::new(model.shape(), "", ""),
             model,
             random: fastrand::Rng::with_seed(1),
             taps,
+            turn: false,
+            held: Held::default(),
             begun,
             load_seconds: 0.0,
         })
@@ -108,53 +135,85 @@ impl Bench {
         let uses = self.uses();
         let mut seconds = 0.0;
         for _ in 0..steps {
-            let vocab = self.model.shape().vocab as u32;
             for stream in &mut streams {
-                stream.tokens = (0..tokens).map(|_| self.random.u32(0..vocab)).collect();
+                stream.tokens = self.draw(tokens);
             }
-            let begun = Instant::now();
-            let finite = self.step(&mut streams, prompt);
-            seconds += begun.elapsed().as_secs_f64();
-            if !finite {
-                return Err("a logit is not a number: what was measured is not the model".into());
-            }
+            seconds += self.step(&mut streams, prompt)?;
         }
+        self.held.anonymous = machine::memory().anonymous;
         Ok(Run { seconds, uses: self.uses() - uses })
     }
 
+    /// One context with taps and one without, which of them first changing from step to step; seconds of each step.
+    pub fn taps_in_turn(
+        &mut self,
+        steps: usize,
+        tokens: usize,
+        prompt: bool,
+    ) -> Result<[Vec<f64>; 2], String> {
+        let mut streams = self.streams(&[None, None], steps * tokens)?;
+        streams[0].tapped = true;
+        let mut seconds = [vec![], vec![]];
+        for _ in 0..steps {
+            let tokens = self.draw(tokens);
+            self.turn = !self.turn;
+            for who in if self.turn { [0, 1] } else { [1, 0] } {
+                streams[who].tokens.clone_from(&tokens);
+                seconds[who].push(self.step(&mut streams[who..=who], prompt)?);
+            }
+        }
+        Ok(seconds)
+    }
+
+    fn draw(&mut self, tokens: usize) -> Vec<u32> {
+        let vocab = self.model.shape().vocab as u32;
+        (0..tokens).map(|_| self.random.u32(0..vocab)).collect()
+    }
+
     fn streams(
-        &self,
+        &mut self,
         masks: &[Option<Arc<ExpertMask>>],
         tokens: usize,
     ) -> Result<Vec<Stream>, String> {
         let layout = self.model.layout(Precision::default());
         let each = layout.bytes_at_once(tokens.next_multiple_of(PAGE));
         let store = KvStore::new(&layout, masks.len() as u64 * each).map_err(said)?;
+        self.held.kv = store.bytes();
         let stream = |mask: &Option<Arc<ExpertMask>>| {
             Ok(Stream {
                 pages: store.reserve(tokens).ok_or("no room for keys and values")?,
                 mask: mask.clone(),
-                taps: self.taps.then(|| Profile::new(self.model.shape(), "", "")),
+                tapped: self.taps,
+                taps: None,
                 tokens: Vec::new(),
             })
         };
         masks.iter().map(stream).collect()
     }
 
-    /// Whether all logits are numbers.
-    fn step(&self, streams: &mut [Stream], prompt: bool) -> bool {
+    /// One step; seconds.
+    fn step(&self, streams: &mut [Stream], prompt: bool) -> Result<f64, String> {
+        let begun = Instant::now();
         let segments = streams.iter_mut().map(|stream| Segment {
             tokens: &stream.tokens,
             pages: &mut stream.pages,
             mask: stream.mask.as_deref(),
             missing: Missing::Map,
-            taps: stream.taps.as_mut(),
+            taps: match stream.tapped {
+                true => Some(stream.taps.get_or_insert_with(|| self.empty.clone())),
+                false => None,
+            },
             prompt,
             want: Want::Last,
         });
         let mut segments: Vec<Segment<'_>> = segments.collect();
         let outputs = forward(&self.model, &self.bank, &mut segments);
-        outputs.iter().flat_map(|output| &output.logits).all(|logit| logit.is_finite())
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut logits = outputs.iter().flat_map(|output| &output.logits);
+        match logits.all(|logit| logit.is_finite()) {
+            true => Ok(seconds),
+            false => Err("a logit is not a number: what was measured is not the model".into()),
+        }
     }
 
     fn uses(&self) -> u64 {
