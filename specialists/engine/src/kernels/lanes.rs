@@ -5,8 +5,9 @@
 //! sets give its bits: a kernel keeps each output number in one lane, so that how many lanes there are changes how fast
 //! it comes, not what it is.
 //!
-//! To add a set of instructions: a file beside `portable` that implements [`Lanes`], and its lines in [`Set`].  NEON compiles only for aarch64; its four lanes are those of `portable::Plain<4>`, on which all
-//! kernels are tested.
+//! To add a set of instructions: a file beside `portable` that implements [`Lanes`], and its lines in [`Set`];
+//! `tests` then compares each of its operations with plain Rust's, and the tests of `kernels` all that is made of them.
+//! Both test what the processor has that runs them; of NEON `neon` says what was tested where.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -15,6 +16,8 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+#[cfg(test)]
+mod tests;
 
 use std::sync::LazyLock;
 
@@ -169,6 +172,8 @@ pub(crate) enum Set {
     Avx512,
     #[cfg(target_arch = "aarch64")]
     Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 impl Set {
@@ -193,6 +198,10 @@ impl Set {
         if neon::detected() {
             all.push(Set::Neon);
         }
+        #[cfg(target_arch = "aarch64")]
+        if neon::detected() && neon::dot_detected() {
+            all.push(Set::NeonDot);
+        }
         all
     }
 
@@ -209,7 +218,9 @@ impl Set {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => <avx512::Avx512 as Lanes>::N,
             #[cfg(target_arch = "aarch64")]
-            Set::Neon => <neon::Neon as Lanes>::N,
+            Set::Neon => <neon::Neon<false> as Lanes>::N,
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonDot => <neon::Neon<true> as Lanes>::N,
         }
     }
 }
@@ -233,7 +244,7 @@ pub(crate) fn run_with<W: Work>(set: Set, work: W) -> W::Output {
         Set::PlainFour => work.run(Plain::<4>),
         #[cfg(test)]
         Set::PlainSixteen => work.run(Plain::<16>),
-        // SAFETY: the set was detected, in this and the next two.
+        // SAFETY: the set was detected, in this and the next three.
         #[cfg(target_arch = "x86_64")]
         Set::Avx2 => unsafe { avx2::run(work) },
         // SAFETY: see above.
@@ -242,6 +253,9 @@ pub(crate) fn run_with<W: Work>(set: Set, work: W) -> W::Output {
         // SAFETY: see above.
         #[cfg(target_arch = "aarch64")]
         Set::Neon => unsafe { neon::run(work) },
+        // SAFETY: see above.
+        #[cfg(target_arch = "aarch64")]
+        Set::NeonDot => unsafe { neon::run_dot(work) },
     }
 }
 

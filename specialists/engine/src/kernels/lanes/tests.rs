@@ -1,0 +1,157 @@
+//! Every operation by every set of this processor: the bits that plain Rust gives.
+
+use super::*;
+
+/// As many of each kind as there are halves, so that all of these are among them.
+const COUNT: usize = 1 << 16;
+/// Bytes from one row to the next, aligned to nothing.
+const STRIDE: usize = 3;
+
+/// What operations are tested with, within what each of them takes.
+struct Numbers {
+    any: [Vec<i32>; 3],
+    /// Unsigned and below 128.
+    small: Vec<i32>,
+    /// Signed and above -128.
+    signed: Vec<i32>,
+    /// Below 16.
+    places: Vec<i32>,
+    /// Signed halves above -32768.
+    pairs: [Vec<i32>; 2],
+    /// Each half once, below something else.
+    halves: Vec<i32>,
+    /// Finite.
+    floats: [Vec<f32>; 3],
+    /// To be loaded from the second on, so from odd addresses.
+    bytes: Vec<u8>,
+    /// BF16, likewise; what is no number is quiet.
+    brains: Vec<u8>,
+}
+
+impl Numbers {
+    fn new() -> Numbers {
+        let mut rng = fastrand::Rng::with_seed(1);
+        // Registers are loaded as the first four of sixteen bytes.
+        let mut of = |f: &dyn Fn(i32) -> i32| -> Vec<i32> {
+            std::iter::repeat_with(|| f(rng.i32(..))).take(COUNT + 3).collect()
+        };
+        let bytes = |v: i32, least: i8| {
+            i32::from_le_bytes(v.to_le_bytes().map(|b| (b as i8).max(least) as u8))
+        };
+        let two = |v: i32| {
+            let (low, high) = ((v as i16).max(-32767), ((v >> 16) as i16).max(-32767));
+            i32::from(high) << 16 | i32::from(low as u16)
+        };
+        let float = |v: &i32| {
+            let number = f32::from_bits(*v as u32);
+            if number.is_finite() { number } else { f32::from_bits(number.to_bits() & 0x807f_ffff) }
+        };
+        let numbers = |v: Vec<i32>| v.iter().map(float).collect();
+        let brain = |v: &i32| {
+            let bits = *v as u16;
+            if bits & 0x7fff > 0x7f80 { bits | 0x40 } else { bits }
+        };
+        Numbers {
+            any: [of(&|v| v), of(&|v| v), of(&|v| v)],
+            small: of(&|v| v & 0x7f7f_7f7f),
+            signed: of(&|v| bytes(v, -127)),
+            places: of(&|v| v & 0x0f0f_0f0f),
+            pairs: [of(&two), of(&two)],
+            halves: of(&|v| v).iter().zip(0..).map(|(v, i)| v << 16 | i & 0xffff).collect(),
+            floats: [numbers(of(&|v| v)), numbers(of(&|v| v)), numbers(of(&|v| v))],
+            bytes: of(&|v| v).iter().flat_map(|v| v.to_le_bytes()).collect(),
+            brains: std::iter::once(0)
+                .chain(of(&|v| v).iter().flat_map(|v| brain(v).to_le_bytes()))
+                .collect(),
+        }
+    }
+}
+
+struct Operations<'a>(&'a Numbers);
+
+impl Work for Operations<'_> {
+    /// What each operation gave.
+    type Output = Vec<(&'static str, Vec<u32>)>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> Self::Output {
+        let n = self.0;
+        let floats = |name: &'static str, f: &dyn Fn(usize) -> L::F| {
+            let mut out = vec![0f32; COUNT];
+            for (i, out) in out.chunks_exact_mut(L::N).enumerate() {
+                // SAFETY: a register's numbers.
+                unsafe { l.store_f(out.as_mut_ptr(), f(i * L::N)) };
+            }
+            (name, out.iter().map(|v| v.to_bits()).collect::<Vec<u32>>())
+        };
+        let wholes = |name, f: &dyn Fn(usize) -> L::I| floats(name, &|i| l.as_float(f(i)));
+        let rows = |start: *const u8, stride: usize| Rows { start, stride };
+        // SAFETY: three more lie behind, so that each has sixteen bytes.
+        let load = |v: &[i32], i: usize| unsafe { l.heads(rows(v[i..].as_ptr().cast(), 4)) };
+        // SAFETY: a register's numbers.
+        let load_f = |v: &[f32], i: usize| unsafe { l.load_f(v[i..].as_ptr()) };
+        let [a, b, c] = n.any.each_ref().map(|v| move |i| load(v, i));
+        let [p, q] = n.pairs.each_ref().map(|v| move |i| load(v, i));
+        let [x, y, z] = n.floats.each_ref().map(|v| move |i| load_f(v, i));
+        let small = |i| load(&n.small, i);
+        let signed = |i| load(&n.signed, i);
+        let at = |i: usize| n.bytes[1 + i..].as_ptr();
+        let brains = |i: usize| n.brains[1 + 2 * i..].as_ptr();
+        // SAFETY: the bytes are four times as many as there are places, and twelve more.
+        let quad = |i, of: usize| unsafe { l.quads(rows(at(STRIDE * i), STRIDE))[of] };
+        let table = [9, 200, 3, 255, 0, 17, 1, 128, 127, 5, 66, 77, 88, 99, 250, 31];
+        // Less what `signed` made the weights larger by, times the sum of the other side.
+        let less = |y| {
+            let sum = l.dot(l.splat(0), l.splat(0x0101_0101), y);
+            l.mul(sum, l.splat(L::SIGNED_OFFSET))
+        };
+        l.prefetch(std::ptr::null());
+        l.prefetch(at(0));
+        vec![
+            wholes("splat", &|i| l.splat(n.any[0][i / MOST])),
+            wholes("and", &|i| l.and(a(i), b(i))),
+            wholes("or", &|i| l.or(a(i), b(i))),
+            wholes("xor", &|i| l.xor(a(i), b(i))),
+            wholes("add", &|i| l.add(a(i), b(i))),
+            wholes("sub", &|i| l.sub(a(i), b(i))),
+            wholes("mul", &|i| l.mul(a(i), b(i))),
+            wholes("max", &|i| l.max(a(i), b(i))),
+            wholes("shl", &|i| l.shl(a(i), (i / MOST % 32) as u32)),
+            wholes("shr", &|i| l.shr(a(i), (i / MOST % 32) as u32)),
+            wholes("lookup", &|i| l.lookup(&table, load(&n.places, i))),
+            wholes("dot", &|i| l.dot(c(i), small(i), signed(i))),
+            wholes("dot_signed", &|i| {
+                let dots = l.dot_signed(c(i), l.signed(a(i)), signed(i));
+                l.sub(dots, less(signed(i)))
+            }),
+            wholes("pairs", &|i| l.pairs(c(i), p(i), q(i))),
+            floats("float", &|i| l.float(a(i))),
+            floats("half", &|i| l.half(load(&n.halves, i))),
+            floats("splat_f", &|i| l.splat_f(n.floats[0][i / MOST])),
+            floats("mul_f", &|i| l.mul_f(x(i), y(i))),
+            floats("fma", &|i| l.fma(x(i), y(i), z(i))),
+            // SAFETY: within the bytes, here and in the next two.
+            floats("load_half", &|i| unsafe { l.load_half(at(2 * i).cast()) }),
+            // SAFETY: see above.
+            floats("load_brain", &|i| unsafe { l.load_brain(brains(i).cast()) }),
+            // SAFETY: see above.
+            wholes("load_bytes", &|i| unsafe { l.load_bytes(at(i).cast()) }),
+            wholes("quads", &|i| quad(i, 0)),
+            wholes("quads", &|i| quad(i, 1)),
+            wholes("quads", &|i| quad(i, 2)),
+            wholes("quads", &|i| quad(i, 3)),
+        ]
+    }
+}
+
+#[test]
+fn operations_give_the_bits_of_plain_rust() {
+    let numbers = Numbers::new();
+    let want = run_with(Set::PlainSixteen, Operations(&numbers));
+    for set in Set::all() {
+        for ((name, got), (_, want)) in run_with(set, Operations(&numbers)).iter().zip(&want) {
+            let wrong = got.iter().zip(want).position(|(got, want)| got != want);
+            assert_eq!(wrong.map(|i| (got[i], want[i])), None, "{set:?} {name} at {wrong:?}");
+        }
+    }
+}
