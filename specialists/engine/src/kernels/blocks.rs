@@ -70,20 +70,26 @@ pub(super) fn mxfp4_scale(exponent: u8) -> f32 {
 pub(super) unsafe fn nibbles<L: Lanes>(l: L, rows: Rows) -> [L::I; 8] {
     // SAFETY: by the caller.
     let [a, b, c, d] = unsafe { l.quads(rows) };
+    let four = [a, b, c, d];
     let low = l.splat(0x0f0f_0f0f);
-    let high = |v| l.and(l.shr(v, 4), low);
-    [l.and(a, low), l.and(b, low), l.and(c, low), l.and(d, low), high(a), high(b), high(c), high(d)]
+    eight(
+        #[inline(always)]
+        |g| l.and(l.shr(four[g % 4], 4 * (g as u32 / 4)), low),
+    )
 }
 
 /// Adds bit i of each row's dword to weight i, as 16.
 #[inline(always)]
 fn fifth<L: Lanes>(l: L, weights: [L::I; 8], bits: L::I) -> [L::I; 8] {
-    eight(|g| {
-        let four = l.and(l.shr(bits, 4 * g as u32), l.splat(15));
-        // Bit i of four goes to the lowest bit of byte i.
-        let spread = l.and(l.mul(four, l.splat(0x0020_4081)), l.splat(0x0101_0101));
-        l.or(weights[g], l.shl(spread, 4))
-    })
+    eight(
+        #[inline(always)]
+        |g| {
+            let four = l.and(l.shr(bits, 4 * g as u32), l.splat(15));
+            // Bit i of four goes to the lowest bit of byte i.
+            let spread = l.and(l.mul(four, l.splat(0x0020_4081)), l.splat(0x0101_0101));
+            l.or(weights[g], l.shl(spread, 4))
+        },
+    )
 }
 
 impl Blocks for Q8_0 {
@@ -178,7 +184,10 @@ impl Blocks for Mxfp4 {
         let small = l.mul(below, l.sub(l.splat(0x0070_0000), l.mul(below, l.splat(0x0030_0000))));
         let scale = l.as_float(l.or(normal, small));
         let table = MXFP4_NUMBERS.map(|n| (n + Self::OFFSET as i8) as u8);
-        let weights = eight(|g| l.lookup(&table, places[g]));
+        let weights = eight(
+            #[inline(always)]
+            |g| l.lookup(&table, places[g]),
+        );
         Block { weights, scale, least: l.splat_f(0.0) }
     }
 }

@@ -134,7 +134,7 @@ pub(crate) trait Lanes: Copy {
 }
 
 /// `f` of 0 to 7.  Where registers are concerned this stands for `std::array::from_fn`, whose steps are not compiled with
-/// the set's instructions.
+/// the set's instructions; for the same reason `f` is `#[inline(always)]`, and a closure that has a name is a function.
 #[inline(always)]
 pub(crate) fn eight<T>(f: impl Fn(usize) -> T) -> [T; 8] {
     [f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)]

@@ -172,8 +172,9 @@ impl Matrix {
             let sums = &mut sums[r * TILES * L::N..(r + 1) * TILES * L::N];
             for (i, sums) in sums.chunks_exact_mut(float::ROWS).enumerate() {
                 let at = i * float::ROWS;
-                let row = |r| rows[at / L::N].row(at % L::N + r).cast::<T>();
-                let rows = [row(0), row(1), row(2), row(3)];
+                let (tile, at) = (rows[at / L::N], at % L::N);
+                let rows = [tile.row(at), tile.row(at + 1), tile.row(at + 2), tile.row(at + 3)];
+                let rows = rows.map(<*const u8>::cast::<T>);
                 // SAFETY: by the caller.
                 sums.copy_from_slice(&unsafe {
                     float::dots::<L, T, { float::ROWS }>(l, rows, y, self.k)

@@ -60,6 +60,12 @@ fn byte<L: Lanes>(l: L, v: L::I, i: u32) -> L::I {
     l.and(l.shr(v, 8 * i), l.splat(0xff))
 }
 
+/// Nibble `high / 4` of byte `j` of each lane's sixteen.
+#[inline(always)]
+fn nibble<L: Lanes>(l: L, all: [L::I; 4], j: usize, high: u32) -> L::I {
+    l.and(l.shr(all[j / 4], 8 * (j as u32 % 4) + high), l.splat(15))
+}
+
 /// Thirty-two bytes of each row.
 #[inline(always)]
 unsafe fn bytes<L: Lanes>(l: L, rows: Rows) -> [L::I; 8] {
@@ -71,13 +77,19 @@ unsafe fn bytes<L: Lanes>(l: L, rows: Rows) -> [L::I; 8] {
 /// The bits of `mask` in each byte, `by` bits down.
 #[inline(always)]
 fn field<L: Lanes>(l: L, v: [L::I; 8], by: u32, mask: i32) -> [L::I; 8] {
-    eight(|g| l.and(l.shr(v[g], by), l.splat(mask)))
+    eight(
+        #[inline(always)]
+        |g| l.and(l.shr(v[g], by), l.splat(mask)),
+    )
 }
 
 /// The low bits of `high` as the next bits above four (or `by`) of `low`.
 #[inline(always)]
 fn above<L: Lanes>(l: L, low: [L::I; 8], high: [L::I; 8], by: u32) -> [L::I; 8] {
-    eight(|g| l.or(low[g], l.shl(high[g], by)))
+    eight(
+        #[inline(always)]
+        |g| l.or(low[g], l.shl(high[g], by)),
+    )
 }
 
 /// The head of Q4_K and Q5_K: two F16, then eight scales and eight leasts of six bits in twelve bytes.
@@ -87,9 +99,10 @@ unsafe fn head_of_six_bits<L: Lanes>(l: L, rows: Rows) -> Head<L> {
     let [both, a, b, c] = unsafe { l.quads(rows) };
     let (six, four, two) = (l.splat(0x3f3f_3f3f), l.splat(0x0f0f_0f0f), l.splat(0x0303_0303));
     // The last four of each: four bits in `c`, the two above them on top of the first four.
-    let top = |v| l.shl(l.and(l.shr(v, 6), two), 4);
-    let scales = [l.and(a, six), l.or(l.and(c, four), top(a))];
-    let leasts = [l.and(b, six), l.or(l.and(l.shr(c, 4), four), top(b))];
+    let top_a = l.shl(l.and(l.shr(a, 6), two), 4);
+    let top_b = l.shl(l.and(l.shr(b, 6), two), 4);
+    let scales = [l.and(a, six), l.or(l.and(c, four), top_a)];
+    let leasts = [l.and(b, six), l.or(l.and(l.shr(c, 4), four), top_b)];
     let mut head = Head {
         scale: l.half(both),
         least: l.half(l.shr(both, 16)),
@@ -150,11 +163,10 @@ impl Supers for Q5K {
     unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         // SAFETY: see above.
         let (both, bits) = unsafe { (bytes(l, rows.at(48 + 32 * pair)), bytes(l, rows.at(16))) };
-        let bit = |j| field(l, bits, j, 0x0101_0101);
         let j = 2 * pair as u32;
         [
-            above(l, field(l, both, 0, 0x0f0f_0f0f), bit(j), 4),
-            above(l, field(l, both, 4, 0x0f0f_0f0f), bit(j + 1), 4),
+            above(l, field(l, both, 0, 0x0f0f_0f0f), field(l, bits, j, 0x0101_0101), 4),
+            above(l, field(l, both, 4, 0x0f0f_0f0f), field(l, bits, j + 1, 0x0101_0101), 4),
         ]
     }
 }
@@ -171,7 +183,10 @@ impl Supers for Q6K {
         let (all, [.., last]) = unsafe { (l.quads(rows.at(192)), l.quads(rows.at(194))) };
         let scale = l.half(l.shr(last, 16));
         let sign = l.splat(0x80);
-        let scales = sixteen(|j| l.sub(l.xor(byte(l, all[j / 4], j as u32 % 4), sign), sign));
+        let scales = sixteen(
+            #[inline(always)]
+            |j| l.sub(l.xor(byte(l, all[j / 4], j as u32 % 4), sign), sign),
+        );
         Head { scale, least: l.splat_f(0.0), scales, leasts: [l.splat(0); 8] }
     }
 
@@ -187,10 +202,9 @@ impl Supers for Q6K {
         // SAFETY: see above.
         let (both, bits) =
             unsafe { (bytes(l, rows.at(32 * pair)), bytes(l, rows.at(128 + 32 * half))) };
-        let two = |by| field(l, bits, by, 0x0303_0303);
         [
-            above(l, field(l, both, 0, 0x0f0f_0f0f), two(2 * odd), 4),
-            above(l, field(l, both, 4, 0x0f0f_0f0f), two(4 + 2 * odd), 4),
+            above(l, field(l, both, 0, 0x0f0f_0f0f), field(l, bits, 2 * odd, 0x0303_0303), 4),
+            above(l, field(l, both, 4, 0x0f0f_0f0f), field(l, bits, 4 + 2 * odd, 0x0303_0303), 4),
         ]
     }
 }
@@ -205,13 +219,17 @@ impl Supers for Q2K {
     unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L> {
         // SAFETY: see above.
         let (all, [.., both]) = unsafe { (l.quads(rows), l.quads(rows.at(68))) };
-        let nibble =
-            |j: usize, high: u32| l.and(l.shr(all[j / 4], 8 * (j as u32 % 4) + high), l.splat(15));
         Head {
             scale: l.half(both),
             least: l.half(l.shr(both, 16)),
-            scales: sixteen(|j| nibble(j, 0)),
-            leasts: eight(|p| l.or(nibble(2 * p, 4), l.shl(nibble(2 * p + 1, 4), 16))),
+            scales: sixteen(
+                #[inline(always)]
+                |j| nibble(l, all, j, 0),
+            ),
+            leasts: eight(
+                #[inline(always)]
+                |p| l.or(nibble(l, all, 2 * p, 4), l.shl(nibble(l, all, 2 * p + 1, 4), 16)),
+            ),
         }
     }
 
@@ -224,9 +242,8 @@ impl Supers for Q2K {
     unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         // SAFETY: see above.
         let four = unsafe { bytes(l, rows.at(16 + 32 * (pair / 2))) };
-        let two = |by| field(l, four, by, 0x0303_0303);
         let by = 4 * (pair as u32 % 2);
-        [two(by), two(by + 2)]
+        [field(l, four, by, 0x0303_0303), field(l, four, by + 2, 0x0303_0303)]
     }
 }
 
@@ -241,18 +258,25 @@ impl Supers for Q3K {
         // SAFETY: see above.
         let [v, w, x, y] = unsafe { l.quads(rows.at(94)) };
         // Two bytes before the scales, since there are but two behind them.
-        let across = |low, high| l.or(l.shr(low, 16), l.shl(high, 16));
-        let (a, b, tops) = (across(v, w), across(w, x), across(x, y));
+        let a = l.or(l.shr(v, 16), l.shl(w, 16));
+        let b = l.or(l.shr(w, 16), l.shl(x, 16));
+        let tops = l.or(l.shr(x, 16), l.shl(y, 16));
         let (four, two) = (l.splat(0x0f0f_0f0f), l.splat(0x0303_0303));
-        let top = |by| l.shl(l.and(l.shr(tops, by), two), 4);
+        let top = eight(
+            #[inline(always)]
+            |i| l.shl(l.and(l.shr(tops, 2 * i as u32), two), 4),
+        );
         let all = [
-            l.or(l.and(a, four), top(0)),
-            l.or(l.and(b, four), top(2)),
-            l.or(l.and(l.shr(a, 4), four), top(4)),
-            l.or(l.and(l.shr(b, 4), four), top(6)),
+            l.or(l.and(a, four), top[0]),
+            l.or(l.and(b, four), top[1]),
+            l.or(l.and(l.shr(a, 4), four), top[2]),
+            l.or(l.and(l.shr(b, 4), four), top[3]),
         ];
         let less = l.splat(32);
-        let scales = sixteen(|j| l.sub(byte(l, all[j / 4], j as u32 % 4), less));
+        let scales = sixteen(
+            #[inline(always)]
+            |j| l.sub(byte(l, all[j / 4], j as u32 % 4), less),
+        );
         Head { scale: l.half(l.shr(y, 16)), least: l.splat_f(0.0), scales, leasts: [l.splat(0); 8] }
     }
 
@@ -265,9 +289,10 @@ impl Supers for Q3K {
     unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         // SAFETY: see above.
         let (four, bits) = unsafe { (bytes(l, rows.at(32 + 32 * (pair / 2))), bytes(l, rows)) };
-        let two = |by| field(l, four, by, 0x0303_0303);
-        let bit = |j| field(l, bits, j, 0x0101_0101);
         let (by, j) = (4 * (pair as u32 % 2), 2 * pair as u32);
-        [above(l, two(by), bit(j), 2), above(l, two(by + 2), bit(j + 1), 2)]
+        [
+            above(l, field(l, four, by, 0x0303_0303), field(l, bits, j, 0x0101_0101), 2),
+            above(l, field(l, four, by + 2, 0x0303_0303), field(l, bits, j + 1, 0x0101_0101), 2),
+        ]
     }
 }

@@ -96,7 +96,10 @@ pub(super) unsafe fn blocks<L: Lanes, F: Blocks>(
         let mut w = unsafe { both!(|t| F::block(l, rows[t].at(b * F::BYTES))) };
         if F::SIGNED {
             for w in &mut w {
-                w.weights = eight(|g| l.signed(w.weights[g]));
+                w.weights = eight(
+                    #[inline(always)]
+                    |g| l.signed(w.weights[g]),
+                );
             }
         }
         let offset = if F::SIGNED { L::SIGNED_OFFSET } else { F::OFFSET };
