@@ -1,6 +1,6 @@
 //! The batcher on every architecture: an answer is the same tokens alone, among others, from a beginning that was read
-//! before, as one of several to a prompt, after it stepped back for others, and whether or not it was guessed how it goes
-//! on.
+//! before, as one of several to a prompt, after it stepped back for others, and whether or not it was guessed how it
+//! goes on.
 
 use std::sync::Arc;
 
