@@ -19,7 +19,7 @@ from server import free_port, post, serve
 
 
 @contextlib.contextmanager
-def collegium_process(binary, path):
+def server_process(binary, path):
     """Yields (how to ask, the process)."""
     # The server runs in a folder of its own.
     with serve(os.path.abspath(binary), "--parent", os.path.abspath(path)) as (base, process, _):
@@ -28,7 +28,7 @@ def collegium_process(binary, path):
 
 @contextlib.contextmanager
 def collegium(binary, path):
-    with collegium_process(binary, path) as (ask, _):
+    with server_process(binary, path) as (ask, _):
         yield ask
 
 

@@ -60,7 +60,7 @@ def anonymous(a, path):
     """Memory that is no file's: of the engine alone, and of the server under clients, all included."""
     got = ours(a, path)
     yield "engine, beside file and KV, MiB", most(150), 1, (got["rss_anon"] - got["kv_bytes"]) / MIB
-    with clients.collegium_process(a.collegium, path) as (ask, process):
+    with clients.server_process(a.collegium, path) as (ask, process):
         yield f"server, {CLIENTS} clients, KV included, MiB", most(150), 1, peak(ask, process.pid) / MIB
 
 

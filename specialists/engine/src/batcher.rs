@@ -6,9 +6,9 @@
 //! the next step and gives its pages back.
 //!
 //! Each step decodes one token for every running sequence and reads at most `prefill_chunk` prompt tokens, in equal
-//! shares ([`shares`]), so that a long prompt holds up neither the answers nor the short ones.  Where rows are to spare,
-//! a step runs tokens that an answer is guessed to go on with (`lookup`), and an answer goes on by those that came.
-//! Several answers to one prompt go on from the same pages and the same first logits.
+//! shares ([`shares`]), so that a long prompt holds up neither the answers nor the short ones.  Where rows are to
+//! spare, a step runs tokens that an answer is guessed to go on with (`lookup`), and the answer goes on by those that
+//! came.  Several answers to one prompt go on from the same pages and the same first logits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -319,9 +319,7 @@ impl Batcher {
         for (i, output) in which.into_iter().zip(outputs) {
             let waited_for = !self.running[i].others.is_empty() && !output.logits.is_empty();
             let logits = waited_for.then(|| output.logits.clone());
-            let proposed = output.guesses.len();
-            let accepted = self.running[i].went_on(output, &self.model);
-            self.looked.add(proposed, accepted);
+            self.running[i].went_on(output, &self.model, &self.looked);
             if let Some(logits) = logits {
                 self.begin_others(i, &logits);
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::kv::Pages;
-use crate::lookup::{Lookup, worth};
+use crate::lookup::{Looked, Lookup, worth};
 use crate::model::Model;
 use crate::profile::Profile;
 use crate::repeat::Circles;
@@ -190,8 +190,9 @@ impl Sequence {
         })
     }
 
-    /// Takes what a step gave.  How many guesses came true, each of which saved a step.
-    pub fn went_on(&mut self, mut output: Output, model: &Model) -> usize {
+    /// Takes what a step gave; guesses are counted before the events that come of them.
+    pub fn went_on(&mut self, mut output: Output, model: &Model, looked: &Looked) {
+        looked.proposed(output.guesses.len());
         let read = self.read();
         let (missing, guessed) =
             output.missing_mass.split_at(output.missing_mass.len() - output.guesses.len());
@@ -200,18 +201,18 @@ impl Sequence {
             self.missing_sum += missing.iter().map(|m| f64::from(*m)).sum::<f64>();
         }
         let mut rows = output.logits.chunks_exact_mut(model.shape().vocab);
-        let Some(logits) = rows.next() else { return 0 };
+        let Some(logits) = rows.next() else { return };
         let mut right = self.draw(logits, model);
         let guesses = output.guesses.iter().zip(guessed);
-        for (came, (logits, (guess, missing))) in rows.zip(guesses).enumerate() {
+        for (logits, (guess, missing)) in rows.zip(guesses) {
             // Further rows are of another text than this.
             if !right || self.finished {
-                return came;
+                return;
             }
+            looked.accepted();
             self.came(guess, *missing);
             right = self.draw(logits, model);
         }
-        guessed.len()
     }
 
     /// A guess was what came: it is a token that was read like any other.

@@ -15,8 +15,8 @@ pub enum Want {
     None,
     Last,
     All,
-    /// All, of which the last so many tokens are guesses: nothing is counted of them, and the sequence does not go on by
-    /// them, until it is known that they came ([`Output::guesses`]).  Not where layers keep states.
+    /// All, of which the last so many tokens are guesses: nothing is counted of them, and the sequence does not go on
+    /// by them, until it is known that they came ([`Output::guesses`]).  Not where layers keep states.
     Guesses(usize),
 }
 
