@@ -23,19 +23,22 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use arena::{Arena, DeviceMemory, HostMemory};
+pub(crate) use place::Mapped;
 pub use place::{Place, Residents};
 pub use sizes::Sizes;
 
+use crate::device::Device;
+use crate::host::Host;
 use crate::kernels::{Filled, share};
 use crate::mask::ExpertMask;
 use crate::model::Model;
 use crate::step::Experts;
 use books::{Books, Invited, Uses};
 use config::Missing;
-use place::Mapped;
 
 /// The experts of one parent.
 pub struct Bank {
+    device: Arc<dyn Device>,
     place: Arc<dyn Place>,
     sizes: Arc<Sizes>,
     residents: Residents,
@@ -81,17 +84,24 @@ struct Counts {
 }
 
 impl Bank {
-    /// Experts in place in the parent's file.  All start outside; the backbone is brought in, so that touching it later
-    /// maps no expert beside it.
+    /// Experts in place in the parent's file, computed by the processor.  All start outside; the backbone is brought in,
+    /// so that touching it later maps no expert beside it.
     pub fn new(model: Arc<Model>) -> Arc<Bank> {
-        Bank::at(&model, Arc::new(Mapped::new(model.clone())))
+        Bank::on(Arc::new(Host), &model)
+    }
+
+    /// Experts where a device wants them.
+    pub fn on(device: Arc<dyn Device>, model: &Arc<Model>) -> Arc<Bank> {
+        let place = device.place(model);
+        Bank::at(device, model, place)
     }
 
     /// Experts in a place of another kind.
-    pub fn at(model: &Model, place: Arc<dyn Place>) -> Arc<Bank> {
+    pub fn at(device: Arc<dyn Device>, model: &Model, place: Arc<dyn Place>) -> Arc<Bank> {
         let (layers, experts) = (model.shape().layers, model.shape().experts);
         let sizes = place.sizes().clone();
         Arc::new(Bank {
+            device,
             residents: Residents::new(layers, experts),
             books: Mutex::new(Books::new(sizes.clone())),
             used: (0..layers * experts).map(|_| AtomicU32::new(0)).collect(),
@@ -104,6 +114,11 @@ impl Bank {
             sizes,
             place,
         })
+    }
+
+    /// What computes with them.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.device
     }
 
     /// What experts take.

@@ -74,7 +74,7 @@ impl Guess {
 }
 
 /// What a routed layer did with one row.
-pub(crate) struct Ran {
+pub struct Ran {
     /// Expert, gate, and L2 norm of the expert's output, best first: what ran.
     pub ran: Vec<(usize, f32, f32)>,
     /// Expert and gate, best first: what the full router would have run.
@@ -84,7 +84,7 @@ pub(crate) struct Ran {
 }
 
 /// What a routed layer asks of whoever knows which experts are in memory.
-pub(crate) trait Experts: Sync {
+pub trait Experts: Sync {
     /// The experts of a layer that a row with this mask may choose when it makes do with what is there, as words of a
     /// mask; `None` if all of its own: while there is room for more, or fewer are there than the router picks.
     fn there(&self, layer: usize, mask: Option<&ExpertMask>, top_k: usize) -> Option<Vec<u64>>;
@@ -101,13 +101,13 @@ pub(crate) trait Experts: Sync {
 }
 
 /// What a layer sees of the batch.
-pub(crate) struct Step<'a, 'b> {
+pub struct Step<'a, 'b> {
     pub experts: &'a dyn Experts,
     pub segments: &'a mut [Segment<'b>],
     /// Row -> (segment, position).
     pub places: Vec<(usize, usize)>,
     /// [ropes][rows]
-    pub rotations: Vec<Vec<Rotation>>,
+    pub(crate) rotations: Vec<Vec<Rotation>>,
     /// [rows], summed over layers.
     pub missing: Vec<f32>,
     /// [rows], of those that are guesses.
@@ -139,7 +139,7 @@ impl Step<'_, '_> {
     }
 
     /// [rows], of one of the model's ropes.
-    pub fn rotations(&self, rope: usize) -> &[Rotation] {
+    pub(crate) fn rotations(&self, rope: usize) -> &[Rotation] {
         &self.rotations[rope]
     }
 

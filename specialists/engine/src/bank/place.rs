@@ -71,7 +71,7 @@ impl Residents {
 }
 
 /// Experts in place in the mapped file.
-pub(super) struct Mapped {
+pub(crate) struct Mapped {
     /// Keeps the map for as long as its pages are named here.
     _model: Arc<Model>,
     sizes: Arc<Sizes>,
