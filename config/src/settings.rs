@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::circles;
 use crate::reader::Reader;
-use crate::{BadPrecision, Bytes, Circles, ConfigError, Missing, Precision};
+use crate::{BadDevice, BadPrecision, Bytes, Circles, ConfigError, Device, Missing, Precision};
 
 /// Every key of `collegium.toml`.
 pub(crate) const KEYS: &[&str] = &[
@@ -63,7 +63,7 @@ pub struct Parent {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory {
     /// `auto` or `cpu`.
-    pub device: String,
+    pub device: Device,
     /// Everything the ledger counts; `None` lets the pool measure.
     pub budget: Option<Bytes>,
     /// The part of the budget for KV pages; `None` lets the pool choose.
@@ -122,7 +122,7 @@ impl Default for Server {
 impl Default for Memory {
     fn default() -> Memory {
         Memory {
-            device: "auto".into(),
+            device: Device::Auto,
             budget: None,
             kv: None,
             // Twice the conversations for a rounding far below that of weights in blocks; measured in the engine's README.
@@ -172,9 +172,9 @@ pub(crate) fn parse(file: &str, text: &str, folder: &Path) -> Result<Config, Con
         return Err(r.refuse("parent.path", "the path of a GGUF file, or left out"));
     }
 
-    set(&mut memory.device, r.text("memory.device")?);
-    if !["auto", "cpu"].contains(&memory.device.as_str()) {
-        return Err(r.refuse("memory.device", "\"auto\" or \"cpu\""));
+    if let Some(word) = r.text("memory.device")? {
+        memory.device =
+            word.parse().map_err(|bad: BadDevice| r.refuse("memory.device", &bad.to_string()))?;
     }
     memory.budget = r.bytes("memory.budget")?;
     memory.kv = r.bytes("memory.kv")?;
@@ -266,7 +266,8 @@ mod tests {
         check("parent.path = 'm.gguf'", r#"path: Some("at/m.gguf")"#);
         check("parent.path = '/m.gguf'", r#"path: Some("/m.gguf")"#);
         check("parent.path = 'hf:a/b/c.gguf'", r#"path: Some("hf:a/b/c.gguf")"#);
-        check("memory.device = 'cpu'", r#"device: "cpu""#);
+        check("memory.device = 'cpu'", "device: Cpu");
+        check("memory.device = 'cuda:1'", "device: Cuda(1)");
         check("[memory]\nbudget = '8GiB'\nkv = '512 MB'", "Bytes(8589934592)");
         check("memory.kv = 1024", "kv: Some(Bytes(1024))");
         check("memory.kv_type = 'f32'", "kv_type: F32");
@@ -304,7 +305,10 @@ mod tests {
     fn names_the_key_of_a_bad_value() {
         check("memory = 3", "\"memory\" is 3; it must be a table");
         check("memory.device = {a = 1}", "\"memory.device\" is a table; it must be a text");
-        check("memory.device = 'tpu'", "\"memory.device\" is \"tpu\"; it must be \"auto\" or");
+        check(
+            "memory.device = 'tpu'",
+            "\"memory.device\" is \"tpu\"; it must be \"auto\", \"cpu\"",
+        );
         check("memory.budget = '8G'", "\"memory.budget\" is \"8G\"; it must be a size");
         check("memory.budget = -1", "\"memory.budget\" is -1; it must be a size");
         check("memory.budget = 0", "\"memory.budget\" is 0");

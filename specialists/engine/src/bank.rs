@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use arena::{Arena, DeviceMemory, HostMemory};
-pub(crate) use place::Mapped;
+pub(crate) use place::{Mapped, bring_in_backbone};
 pub use place::{Place, Residents};
 pub use sizes::Sizes;
 
@@ -99,7 +99,7 @@ impl Bank {
     /// Experts in a place of another kind.
     pub fn at(device: Arc<dyn Device>, model: &Model, place: Arc<dyn Place>) -> Arc<Bank> {
         let (layers, experts) = (model.shape().layers, model.shape().experts);
-        let sizes = place.sizes().clone();
+        let (sizes, backbone_bytes) = (place.sizes().clone(), device.bring_in_backbone(model));
         Arc::new(Bank {
             device,
             residents: Residents::new(layers, experts),
@@ -109,7 +109,7 @@ impl Bank {
             resident_bytes: AtomicU64::new(0),
             guest_bytes: AtomicU64::new(0),
             room: AtomicU64::new(0),
-            backbone_bytes: place::backbone(model),
+            backbone_bytes,
             counts: (0..layers).map(|_| Counts::default()).collect(),
             sizes,
             place,

@@ -1,15 +1,31 @@
 //! Where a parent is computed: the processor, or a device with memory of its own.
+//!
+//! To add one: its [`Device`], a `Run` over the operations of `run`, and a line in [`open`].
 
 use std::io;
 use std::sync::Arc;
 
+use thiserror::Error;
+
 use crate::bank::Place;
+use crate::host::Host;
 use crate::kv::{Layout, Units};
 use crate::model::Model;
 use crate::step::Step;
 
+pub use config::Device as Wanted;
+
 /// What computes steps, and whose memory experts, keys and values are in.
 pub trait Device: Send + Sync {
+    /// As people know it.
+    fn name(&self) -> String;
+
+    /// Bytes of its memory that are free; `None` where nobody tells.
+    fn free_memory(&self) -> Option<u64>;
+
+    /// Brings in what all specialists of a parent share; the bytes that it takes.
+    fn bring_in_backbone(&self, model: &Model) -> u64;
+
     /// Where the experts of a parent are while they are resident.
     fn place(&self, model: &Arc<Model>) -> Arc<dyn Place>;
 
@@ -29,4 +45,43 @@ pub trait Device: Send + Sync {
         tokens: &[u32],
         wanted: &[usize],
     ) -> Vec<f32>;
+}
+
+/// Why the device that was asked for is not there; the processor computes instead.
+#[derive(Debug, Error)]
+pub enum NoDevice {
+    #[error(
+        "{wanted} was asked for, and this build has no such device: build with `--features {feature}`"
+    )]
+    NotBuilt { wanted: Wanted, feature: &'static str },
+}
+
+/// The device that is asked for, or the processor and why.  [`Wanted::Auto`] is content with the processor.
+pub fn open(wanted: Wanted, _model: &Arc<Model>) -> (Arc<dyn Device>, Option<NoDevice>) {
+    let missing = match wanted {
+        Wanted::Auto | Wanted::Cpu => None,
+        Wanted::Cuda(_) => Some(NoDevice::NotBuilt { wanted, feature: "cuda" }),
+        Wanted::Metal => Some(NoDevice::NotBuilt { wanted, feature: "metal" }),
+    };
+    (Arc::new(Host), missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::Gguf;
+
+    #[test]
+    fn the_processor_stands_in_for_what_is_not_there() {
+        let model = Model::load(Gguf::nano().unwrap()).unwrap();
+        #[track_caller]
+        fn check(model: &Arc<Model>, wanted: Wanted, why: &str) {
+            let (device, missing) = open(wanted, model);
+            assert_eq!(device.name(), "cpu");
+            assert!(missing.map_or(String::new(), |m| m.to_string()).contains(why));
+        }
+        check(&model, Wanted::Auto, "");
+        check(&model, Wanted::Cpu, "");
+        check(&model, Wanted::Metal, "metal was asked for");
+    }
 }

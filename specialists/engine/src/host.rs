@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::bank::{Mapped, Place};
+use crate::bank::{self, Mapped, Place};
 use crate::device::Device;
 use crate::kernels::{Activations, matmul};
 use crate::kv::{HostUnits, Layout, Units};
 use crate::math;
+use crate::memory;
 use crate::model::Model;
 use crate::parts::{Attention, DeltaNet, Dense, Norm, Routed, Shared};
 use crate::run::{Rows, Run};
@@ -26,6 +27,18 @@ struct Running<'r, 'a, 'b> {
 }
 
 impl Device for Host {
+    fn name(&self) -> String {
+        "cpu".into()
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        memory::free()
+    }
+
+    fn bring_in_backbone(&self, model: &Model) -> u64 {
+        bank::bring_in_backbone(model)
+    }
+
     fn place(&self, model: &Arc<Model>) -> Arc<dyn Place> {
         Arc::new(Mapped::new(model.clone()))
     }

@@ -27,7 +27,7 @@
 pub mod arch;
 mod bank;
 mod batcher;
-mod device;
+pub mod device;
 mod dry;
 pub mod fault;
 pub mod file;
