@@ -23,6 +23,7 @@ pub(crate) const KEYS: &[&str] = &[
     "supervisor.threshold",
     "supervisor.fallback",
     "serving.circles",
+    "serving.lookup",
     "traffic.record",
     "autopilot.enabled",
     "autopilot.tokens",
@@ -83,10 +84,18 @@ pub struct Supervisor {
     pub fallback: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Serving {
     /// For answers whose domain and request say nothing.
     pub circles: Circles,
+    /// Whether next tokens are guessed from what was said before.
+    pub lookup: bool,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Serving { circles: Circles::default(), lookup: true }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -204,6 +213,7 @@ pub(crate) fn parse(file: &str, text: &str, folder: &Path) -> Result<Config, Con
     set(&mut supervisor.threshold, share("supervisor.threshold")?);
     supervisor.fallback = r.text("supervisor.fallback")?;
     set(&mut serving.circles, circles(&r, "serving.circles")?);
+    set(&mut serving.lookup, r.flag("serving.lookup")?);
     set(&mut traffic.record, r.flag("traffic.record")?);
     set(&mut autopilot.enabled, r.flag("autopilot.enabled")?);
     set(&mut autopilot.tokens, r.count("autopilot.tokens", 1)?);
@@ -278,6 +288,7 @@ mod tests {
         check("supervisor.threshold = 1", "threshold: 1.0");
         check("supervisor.fallback = 'math'", r#"fallback: Some("math")"#);
         check("serving.circles = 'off'", "circles: Off");
+        check("serving.lookup = false", "lookup: false");
         check("traffic.record = true", "record: true");
         check("autopilot.enabled = false", "enabled: false");
         check("autopilot.tokens = 5", "tokens: 5");

@@ -70,7 +70,11 @@ impl College {
         let model = start::model_at_once(config.parent.path.as_deref(), home)?;
         let supervisor = Supervisor::shipped(&domains, config.supervisor.threshold)?;
         let kv_precision = config.memory.kv_type;
-        let mut options = EngineOptions { kv_precision, ..EngineOptions::default() };
+        let mut options = EngineOptions {
+            kv_precision,
+            lookup: config.serving.lookup,
+            ..EngineOptions::default()
+        };
         let (device, missing) = device::open(config.memory.device, &model);
         if let Some(why) = missing {
             warn!("{why}; computing on {}", device.name());
