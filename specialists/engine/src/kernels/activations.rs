@@ -25,6 +25,14 @@ pub(super) enum Form {
     Q8K,
 }
 
+/// Rows in the form that some matrix wants.
+#[derive(Clone, Copy)]
+pub(super) enum Prepared<'a> {
+    Floats(&'a [f32]),
+    Q8(&'a Q8),
+    Q8K(&'a Q8K),
+}
+
 /// Rows of activations, [rows, k], rounded at most once to each form.
 pub struct Activations<'a> {
     rows: usize,
@@ -104,23 +112,15 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// What `prepare` made, of the forms that are numbers.
-    pub(super) fn floats(&self, form: Form) -> &[f32] {
+    /// What `prepare` made of this form, if it did.
+    pub(super) fn prepared(&self, form: Form) -> Option<Prepared<'_>> {
         match form {
-            Form::F16 => self.halves.as_ref().expect("prepared for this form"),
-            Form::BF16 => self.brains.as_ref().expect("prepared for this form"),
-            _ => self.floats,
+            Form::F32 => Some(Prepared::Floats(self.floats)),
+            Form::F16 => self.halves.as_deref().map(Prepared::Floats),
+            Form::BF16 => self.brains.as_deref().map(Prepared::Floats),
+            Form::Q8 => self.q8.as_ref().map(Prepared::Q8),
+            Form::Q8K => self.q8k.as_ref().map(Prepared::Q8K),
         }
-    }
-
-    /// What `prepare` made.
-    pub(super) fn q8(&self) -> &Q8 {
-        self.q8.as_ref().expect("prepared for this form")
-    }
-
-    /// What `prepare` made.
-    pub(super) fn q8k(&self) -> &Q8K {
-        self.q8k.as_ref().expect("prepared for this form")
     }
 }
 

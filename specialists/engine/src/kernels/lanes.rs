@@ -159,6 +159,8 @@ pub(crate) trait Work {
 /// The sets that programs choose among.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Set {
+    /// One lane, for matrices of fewer rows than registers have.
+    One,
     Plain,
     /// As many lanes as NEON.
     #[cfg(test)]
@@ -180,6 +182,7 @@ impl Set {
     /// All that this processor has, the widest last.
     pub fn all() -> Vec<Set> {
         let mut all = vec![
+            Set::One,
             #[cfg(test)]
             Set::PlainFour,
             #[cfg(test)]
@@ -205,9 +208,19 @@ impl Set {
         all
     }
 
+    /// This set, or if `rows` rows do not fill its registers the widest whose registers they do.
+    pub fn within(self, rows: usize) -> Set {
+        if self.lanes() <= rows {
+            return self;
+        }
+        let fits = |set: &Set| set.lanes() <= rows;
+        Set::all().into_iter().rev().find(fits).unwrap_or(Set::One)
+    }
+
     /// Lanes in its registers.
     pub fn lanes(self) -> usize {
         match self {
+            Set::One => <Plain<1> as Lanes>::N,
             Set::Plain => <Plain<8> as Lanes>::N,
             #[cfg(test)]
             Set::PlainFour => <Plain<4> as Lanes>::N,
@@ -239,6 +252,7 @@ pub(crate) fn run<W: Work>(work: W) -> W::Output {
 #[inline]
 pub(crate) fn run_with<W: Work>(set: Set, work: W) -> W::Output {
     match set {
+        Set::One => work.run(Plain::<1>),
         Set::Plain => work.run(Plain::<8>),
         #[cfg(test)]
         Set::PlainFour => work.run(Plain::<4>),
