@@ -13,6 +13,7 @@
 //! To add a format: `blocks` or `supers` says how; it is tested once it is in `tests::FORMATS`.
 
 mod activations;
+mod along;
 mod attend;
 mod blocks;
 mod dequantise;

@@ -69,6 +69,8 @@ pub(super) struct Q8K {
     pub scales: Vec<f32>,
     /// [k / 256, rows, 16], of 16 quants each.
     pub sums: Vec<i16>,
+    /// [k / 256, rows, 16], eight zeros, then of 32 quants each.
+    pub pairs: Vec<i16>,
 }
 
 impl<'a> Activations<'a> {
@@ -174,13 +176,19 @@ impl Q8 {
 impl Q8K {
     fn new(x: &[f32], rows: usize, k: usize) -> Q8K {
         let n = rows * (k / SUPER);
-        let mut made =
-            Q8K { rows, quants: vec![0; n * SUPER], scales: vec![0.0; n], sums: vec![0; n * 16] };
+        let mut made = Q8K {
+            rows,
+            quants: vec![0; n * SUPER],
+            scales: vec![0.0; n],
+            sums: vec![0; n * 16],
+            pairs: vec![0; n * 16],
+        };
         let into = IntoQ8K {
             rows,
             quants: Filled::new(&mut made.quants),
             scales: Filled::new(&mut made.scales),
             sums: Filled::new(&mut made.sums),
+            pairs: Filled::new(&mut made.pairs),
         };
         each_row(x, rows, k, &into);
         made
@@ -206,6 +214,7 @@ struct IntoQ8K<'a> {
     quants: Filled<'a, i8>,
     scales: Filled<'a, f32>,
     sums: Filled<'a, i16>,
+    pairs: Filled<'a, i16>,
 }
 
 impl Into for IntoQ8<'_> {
@@ -240,11 +249,12 @@ impl Into for IntoQ8K<'_> {
         for (b, x) in x.as_chunks::<SUPER>().0.iter().enumerate() {
             let at = b * self.rows + row;
             // SAFETY: this super-block of this row is nobody else's.
-            let (quants, scale, sums) = unsafe {
+            let (quants, scale, sums, pairs) = unsafe {
                 (
                     self.quants.range(at * SUPER, SUPER),
                     self.scales.range(at, 1),
                     self.sums.range(at * 16, 16),
+                    self.pairs.range(at * 16 + 8, 8),
                 )
             };
             let most = largest(x);
@@ -255,6 +265,9 @@ impl Into for IntoQ8K<'_> {
             scale[0] = if most == 0.0 { 0.0 } else { 1.0 / inverse };
             for (sum, quants) in sums.iter_mut().zip(quants.as_chunks::<16>().0) {
                 *sum = quants.iter().map(|q| i16::from(*q)).sum();
+            }
+            for (pair, sums) in pairs.iter_mut().zip(sums.as_chunks::<2>().0) {
+                *pair = sums[0] + sums[1];
             }
         }
     }

@@ -54,8 +54,12 @@ pub(crate) trait Lanes: Copy {
     const N: usize;
     /// How much larger the weights that [`Lanes::signed`] makes are than what they stand for.
     const SIGNED_OFFSET: i32;
+    /// Whether rows one after the other are quicker than side by side where there is one row of activations.
+    const ALONG: bool;
     type I: Copy;
     type F: Copy;
+    /// Sixteen signed halves.
+    type S: Copy;
 
     fn splat(self, v: i32) -> Self::I;
     fn and(self, a: Self::I, b: Self::I) -> Self::I;
@@ -80,6 +84,23 @@ pub(crate) trait Lanes: Copy {
     fn dot_signed(self, acc: Self::I, w: Self::I, y: Self::I) -> Self::I;
     /// `acc` plus the products of the two signed halves of each lane.
     fn pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    /// Sixteen signed bytes as halves.
+    fn small(self, bytes: [u32; 4]) -> Self::S;
+    /// Register `i` of 16 / N: those of `of`, all below 8 or none, each as often as there are halves in 16 bytes of the
+    /// 32 that [`Lanes::halves`] takes from one place, and two of `of` of each place.
+    fn scales(self, small: Self::S, of: [usize; 4], i: usize) -> Self::I;
+    /// Lanes that add up to the sum of products with sixteen signed halves.
+    ///
+    /// # Safety
+    ///
+    /// They lie at `y`.
+    unsafe fn weigh(self, small: Self::S, y: *const i16) -> Self::I;
+    /// `acc` plus the products of the four bytes of each lane, as `dot`, times the half that is in `scale` twice.
+    fn scaled(self, acc: Self::I, w: Self::I, y: Self::I, scale: Self::I) -> Self::I;
+    /// The sum of each register's lanes.
+    fn totals(self, of: [Self::I; 4]) -> [i32; 4];
+    /// Zeros come in, by `a` in the first half of the lanes and by `b` in the second.
+    fn shr_two(self, v: Self::I, a: u32, b: u32) -> Self::I;
     fn float(self, a: Self::I) -> Self::F;
     /// The same bits.
     fn as_float(self, a: Self::I) -> Self::F;
@@ -123,6 +144,12 @@ pub(crate) trait Lanes: Copy {
     ///
     /// They lie at the start of `N` rows.
     unsafe fn quads(self, rows: Rows) -> [Self::I; 4];
+    /// Half a register from each of two places.
+    ///
+    /// # Safety
+    ///
+    /// `2 * N` bytes lie at each.
+    unsafe fn halves(self, a: *const u8, b: *const u8) -> Self::I;
     /// The first four of sixteen bytes of each row.
     ///
     /// # Safety

@@ -4,6 +4,7 @@ use half::{bf16, f16};
 use thiserror::Error;
 
 use super::activations::{Activations, Form, Prepared};
+use super::along;
 use super::blocks;
 use super::lanes::{Lanes, Rows, Set};
 use super::supers;
@@ -130,6 +131,7 @@ impl Matrix {
             stride: self.row_bytes,
         };
         let rows = [tile(0), tile(1)];
+        let along = L::ALONG && picks.len() == 1;
         // SAFETY: rows are within the data and as long as `k` says, by `new`, and as many as a tile has; the rest is by
         // the caller.
         unsafe {
@@ -145,6 +147,12 @@ impl Matrix {
                     tile::supers::<L, $format>(l, rows, n, $x, picks, sums)
                 }};
             }
+            macro_rules! along {
+                ($format:ty, $x:expr) => {{
+                    let n = self.k / supers::SUPER;
+                    along::supers::<L, $format>(l, rows, n, $x, picks[0], sums)
+                }};
+            }
             match (x, self.kind) {
                 (Prepared::Floats(x), Kind::F32) => self.floats::<L, f32>(l, first, x, picks, sums),
                 (Prepared::Floats(x), Kind::F16) => self.floats::<L, f16>(l, first, x, picks, sums),
@@ -157,6 +165,9 @@ impl Matrix {
                 (Prepared::Q8(x), Kind::Q5_1) => blocks!(blocks::Q5_1, x),
                 (Prepared::Q8(x), Kind::Q8_0) => blocks!(blocks::Q8_0, x),
                 (Prepared::Q8(x), Kind::MXFP4) => blocks!(blocks::Mxfp4, x),
+                (Prepared::Q8K(x), Kind::Q4_K) if along => along!(supers::Q4K, x),
+                (Prepared::Q8K(x), Kind::Q5_K) if along => along!(supers::Q5K, x),
+                (Prepared::Q8K(x), Kind::Q6_K) if along => along!(supers::Q6K, x),
                 (Prepared::Q8K(x), Kind::Q2_K) => supers!(supers::Q2K, x),
                 (Prepared::Q8K(x), Kind::Q3_K) => supers!(supers::Q3K, x),
                 (Prepared::Q8K(x), Kind::Q4_K) => supers!(supers::Q4K, x),
