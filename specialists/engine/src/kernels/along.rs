@@ -19,16 +19,19 @@ const LINE: usize = 64;
 
 /// A format that can be read row by row: 64 weights at once, of two parts that lie side by side.
 pub(super) trait Along: Supers {
-    /// Sixteen signed bytes: the scales of eight parts and their least values, or with `HALVES` those of sixteen halves;
-    /// then the scale as F16, and above it the least value's.
+    /// Scales of eight parts and then their least values, or with `HALVES` scales of sixteen halves.
     ///
     /// # Safety
     ///
     /// A super-block lies at `w`.
-    unsafe fn small(w: *const u8) -> ([u32; 4], u32);
-    /// Which parts the `strip`-th of four is of.
-    fn parts(strip: usize) -> [usize; 2];
-    /// Register `i` of 16 / N: so many bytes of the first part, and as many of the second.
+    unsafe fn small<L: Lanes>(l: L, w: *const u8) -> L::S;
+    /// The scale as F16, and above it the least value's.
+    ///
+    /// # Safety
+    ///
+    /// As `small`.
+    unsafe fn scale_bits(w: *const u8) -> u32;
+    /// Parts `2 * strip` and one more: register `i` of 16 / N has so many bytes of the first, and as many of the second.
     ///
     /// # Safety
     ///
@@ -52,48 +55,43 @@ unsafe fn pieces<L: Lanes>(l: L, at: *const u8, apart: usize, i: usize) -> L::I 
 
 impl<const FIFTH: bool> Along for SixBits<FIFTH> {
     #[inline(always)]
-    unsafe fn small(w: *const u8) -> ([u32; 4], u32) {
+    unsafe fn small<L: Lanes>(l: L, w: *const u8) -> L::S {
         // SAFETY: by the caller; so below.
-        let [head, a, b, c] = unsafe { w.cast::<[u32; 4]>().read_unaligned() };
-        let (six, four, two) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
-        // As in `head` of `supers`.
-        ([a & six, c & four | a >> 2 & two, b & six, c >> 4 & four | b >> 2 & two], head)
+        l.small_of_six_bits(unsafe { w.add(4).cast::<[u32; 3]>().read_unaligned() })
     }
 
     #[inline(always)]
-    fn parts(strip: usize) -> [usize; 2] {
-        let first = strip / 2 * 4 + strip % 2;
-        [first, first + 2]
+    unsafe fn scale_bits(w: *const u8) -> u32 {
+        // SAFETY: see above.
+        unsafe { w.cast::<u32>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn weights<L: Lanes>(l: L, w: *const u8, strip: usize, i: usize) -> L::I {
         // SAFETY: see above.
-        let both = unsafe { pieces(l, w.add(Self::BYTES - 128 + strip / 2 * 64), 32, i) };
-        let four = l.and(l.shr(both, 4 * (strip as u32 % 2)), l.splat(0x0f0f_0f0f));
+        let both = unsafe { pieces(l, w.add(Self::BYTES - 128 + 32 * strip), 0, i) };
+        let four = l.and(l.shr_two(both, 0, 4), l.splat(0x0f0f_0f0f));
         if !FIFTH {
             return four;
         }
-        let [a, b] = <Self as Along>::parts(strip).map(|part| part as u32);
+        let part = 2 * strip as u32;
         // SAFETY: see above.
-        let bits = l.shr_two(unsafe { pieces(l, w.add(16), 0, i) }, a, b);
+        let bits = l.shr_two(unsafe { pieces(l, w.add(16), 0, i) }, part, part + 1);
         l.or(four, l.shl(l.and(bits, l.splat(0x0101_0101)), 4))
     }
 }
 
 impl Along for Q6K {
     #[inline(always)]
-    unsafe fn small(w: *const u8) -> ([u32; 4], u32) {
+    unsafe fn small<L: Lanes>(l: L, w: *const u8) -> L::S {
         // SAFETY: see above.
-        unsafe {
-            let head = w.add(208).cast::<u16>().read_unaligned();
-            (w.add(192).cast::<[u32; 4]>().read_unaligned(), u32::from(head))
-        }
+        l.small(unsafe { w.add(192).cast::<[u32; 4]>().read_unaligned() })
     }
 
     #[inline(always)]
-    fn parts(strip: usize) -> [usize; 2] {
-        [2 * strip, 2 * strip + 1]
+    unsafe fn scale_bits(w: *const u8) -> u32 {
+        // SAFETY: see above.
+        u32::from(unsafe { w.add(208).cast::<u16>().read_unaligned() })
     }
 
     #[inline(always)]
@@ -149,19 +147,17 @@ unsafe fn four<L: Lanes, F: Along>(
         unsafe {
             let (w, at) = (w.add(n * F::BYTES), x.at(b + n));
             let quants = x.x.quants.as_ptr().add(at * SUPER).cast::<u8>();
-            let (words, head) = F::small(w);
-            let small = l.small(words);
+            let small = F::small(l, w);
             // Two chains, as in `tile`.
             let mut sums = [l.splat(0); 2];
             for strip in 0..4 {
-                let parts @ [p, q] = <F as Along>::parts(strip);
+                let part = 2 * strip;
                 let of = match F::HALVES {
-                    true => [2 * p, 2 * p + 1, 2 * q, 2 * q + 1],
-                    false => [p, p, q, q],
+                    true => [2 * part, 2 * part + 1, 2 * part + 2, 2 * part + 3],
+                    false => [part, part, part + 1, part + 1],
                 };
                 for i in 0..16 / L::N {
-                    let y = quants.add(parts[0] * PART);
-                    let y = pieces(l, y, (parts[1] - parts[0]) * PART, i);
+                    let y = pieces(l, quants.add(part * PART), PART, i);
                     let weights = F::weights(l, w, strip, i);
                     let sum = &mut sums[strip % 2];
                     *sum = l.scaled(*sum, weights, y, l.scales(small, of, i));
@@ -175,7 +171,7 @@ unsafe fn four<L: Lanes, F: Along>(
             if F::LEAST {
                 leasts[n] = l.weigh(small, x.x.pairs.as_ptr().add(at * 16));
             }
-            heads[n] = head;
+            heads[n] = F::scale_bits(w);
         }
     }
     // SAFETY: by the caller.

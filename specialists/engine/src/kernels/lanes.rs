@@ -86,6 +86,13 @@ pub(crate) trait Lanes: Copy {
     fn pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
     /// Sixteen signed bytes as halves.
     fn small(self, bytes: [u32; 4]) -> Self::S;
+    /// Eight numbers of six bits and eight more, as Q4_K packs them in twelve bytes.
+    #[inline(always)]
+    fn small_of_six_bits(self, [a, b, c]: [u32; 3]) -> Self::S {
+        let (six, four, two) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
+        // The last four of each: four bits in `c`, the two above them on top of the first four.
+        self.small([a & six, c & four | a >> 2 & two, b & six, c >> 4 & four | b >> 2 & two])
+    }
     /// Register `i` of 16 / N: those of `of`, all below 8 or none, each as often as there are halves in 16 bytes of the
     /// 32 that [`Lanes::halves`] takes from one place, and two of `of` of each place.
     fn scales(self, small: Self::S, of: [usize; 4], i: usize) -> Self::I;

@@ -107,6 +107,22 @@ impl Lanes for Avx512 {
         }
     }
     #[inline(always)]
+    fn small_of_six_bits(self, [a, b, c]: [u32; 3]) -> __m512i {
+        // All four words of the trait's expression at once.
+        unsafe {
+            let all = _mm_setr_epi32(a as i32, b as i32, c as i32, 0);
+            let (six, four, two) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
+            let low =
+                _mm_srlv_epi32(_mm_shuffle_epi32::<0b10_01_10_00>(all), _mm_setr_epi32(0, 0, 0, 4));
+            let top = _mm_srli_epi32::<2>(_mm_shuffle_epi32::<0b01_01_00_00>(all));
+            let bytes = _mm_or_si128(
+                _mm_and_si128(low, _mm_setr_epi32(six, four, six, four)),
+                _mm_and_si128(top, _mm_setr_epi32(0, two, 0, two)),
+            );
+            _mm512_castsi256_si512(_mm256_cvtepi8_epi16(bytes))
+        }
+    }
+    #[inline(always)]
     fn scales(self, small: __m512i, of: [usize; 4], _: usize) -> __m512i {
         unsafe {
             let [a, b, c, d] = of.map(|j| j as i64 * 0x0001_0001_0001_0001);
