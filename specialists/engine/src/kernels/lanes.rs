@@ -93,8 +93,9 @@ pub(crate) trait Lanes: Copy {
         // The last four of each: four bits in `c`, the two above them on top of the first four.
         self.small([a & six, c & four | a >> 2 & two, b & six, c >> 4 & four | b >> 2 & two])
     }
-    /// Register `i` of 16 / N: those of `of`, all below 8 or none, each as often as there are halves in 16 bytes of the
-    /// 32 that [`Lanes::halves`] takes from one place, and two of `of` of each place.
+    /// Scales for register `i` of the 16 / N that [`Lanes::halves`] makes of 32 bytes from each of two places: `of[0]`
+    /// for the first sixteen bytes of the first place, `of[1]` for the others, and so on; each twice in a lane.  All of
+    /// `of` are below 8, or none.
     fn scales(self, small: Self::S, of: [usize; 4], i: usize) -> Self::I;
     /// Lanes that add up to the sum of products with sixteen signed halves.
     ///
