@@ -6,7 +6,7 @@
 //! The tests of `kernels`, all but the one against candle, pass under emulation (QEMU), on processors with dot products
 //! and without.  On hardware it never ran: nothing is known of its speed, nor whether asking for memory ahead of time
 //! helps there.  What only rows one after the other need (`small`, `scales`, `weigh`, `scaled`, `totals`, `shr_two` and
-//! `halves`) was never run nor compiled for it, and `ALONG` is off until it was.
+//! `halves`) was compiled, and never ran, not even under emulation: `ALONG` is off.
 
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
