@@ -6,13 +6,14 @@
 //! one order (`tile` and `float` say which), and every set of instructions gives its bits.
 //!
 //! From the bottom up: `lanes` are registers, in the instructions of each processor; `blocks` and `supers` bring the
-//! formats into registers; `tile` and `float` multiply; `matrix` is all formats as one, and `jobs` deals the work out to
-//! the threads of `workers`.  `pages` and `attend` are attention over keys and values in pages.
+//! formats into registers; `tile` and `float` multiply, and `along` where there is one row of activations; `matrix` is
+//! all formats as one, and `jobs` deals the work out to the threads of `workers`.  `pages` and `attend` are attention over keys and values in pages.
 //! Nothing here knows of layers, masks or sequences.
 //!
 //! To add a format: `blocks` or `supers` says how; it is tested once it is in `tests::FORMATS`.
 
 mod activations;
+mod along;
 mod attend;
 mod blocks;
 mod dequantise;

@@ -177,7 +177,7 @@ fn check(rows: usize, k: usize, n: usize) {
 #[test]
 fn every_kernel_and_remainder() {
     // One tile and less, one more, two pairs of tiles and a rest, of the widest and the narrowest.
-    for rows in [1, 2, 7, 8, 9, 31, 32, 33, 71] {
+    for rows in [1, 2, 3, 4, 7, 8, 9, 15, 16, 31, 32, 33, 71] {
         check(rows, 256, 3);
     }
     // Lengths that only some formats have.
