@@ -34,6 +34,7 @@ pub(crate) use float::dot;
 pub use float::dot_f32;
 pub use functions::{Activation, exp, sigmoid, silu};
 pub use jobs::{Gated, Job, Product, compute, matmul};
+#[cfg_attr(target_arch = "aarch64", allow(unused_imports))]
 pub(crate) use lanes::{Set, WIDEST, wide};
 pub use matrix::{Matrix, MatrixError, runs};
 pub use pages::{PAGE, PageFormat};
