@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use arena::{Arena, DeviceMemory, HostMemory};
-pub(crate) use place::{Mapped, bring_in_backbone};
+pub(crate) use place::{Mapped, bring_in};
 pub use place::{Place, Residents};
 pub use sizes::Sizes;
 

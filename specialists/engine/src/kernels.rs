@@ -24,12 +24,14 @@ mod matrix;
 mod pages;
 mod supers;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 mod workers;
 
 pub use activations::Activations;
 pub use attend::{Attend, Query, attend};
+#[cfg(feature = "candle")]
+pub(crate) use blocks::{MXFP4_NUMBERS, mxfp4_scale};
 pub(crate) use float::dot;
 pub use float::dot_f32;
 pub use functions::{Activation, exp, sigmoid, silu};

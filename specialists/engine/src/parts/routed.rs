@@ -172,12 +172,7 @@ impl Routed {
     }
 
     /// What some experts make of their rows of `x`, expert after expert: [rows of all of them, dim].
-    pub fn experts_of(
-        &self,
-        used: &[usize],
-        groups: &Groups,
-        x: &mut Activations<'_>,
-    ) -> Vec<f32> {
+    pub fn experts_of(&self, used: &[usize], groups: &Groups, x: &mut Activations<'_>) -> Vec<f32> {
         x.prepare_for(&self.experts[0].gate);
         x.prepare_for(&self.experts[0].up);
         let x = &*x;
