@@ -9,8 +9,8 @@ use std::sync::Arc;
 use engine::gguf::Gguf;
 use engine::kv::{KvStore, Precision};
 use engine::{
-    Bank, Candle, Engine, EngineOptions, Event, ExpertMask, Missing, Model, Profile, Request,
-    Segment, Session, Want, forward,
+    Bank, Candle, Engine, EngineOptions, Event, ExpertMask, Generation, Missing, Model, Profile,
+    Request, SamplingParams, Segment, Session, Want, forward,
 };
 use tests::accounted;
 use tests::agreement::Agreement;
@@ -21,6 +21,13 @@ const NANO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../specialists/nano/nan
 
 fn open(path: &Path) -> Arc<Model> {
     Model::load(Gguf::open(path).unwrap()).unwrap()
+}
+
+/// The tiny file of this name, in `folder`.
+fn tiny_model(folder: &Path, name: &str) -> Arc<Model> {
+    let file = tiny::all().into_iter().find(|file| file.name() == name).expect(name);
+    file.write(&folder.join(name));
+    open(&folder.join(name))
 }
 
 fn on_candle(model: &Arc<Model>) -> Arc<Bank> {
@@ -178,7 +185,7 @@ fn specialists_in_one_batch() {
             if let Rule::Plain = rule {
                 assert_eq!(misses(&bank), misses(&host), "{}", file.name());
             }
-            [&host, &bank].map(|bank| bank.warm(&masks[warm]));
+            [&host, &bank].into_iter().for_each(|bank| _ = bank.warm(&masks[warm]));
         }
     }
 }
@@ -189,11 +196,8 @@ fn the_account_is_what_the_device_holds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("random.gguf");
     Random { layers: 3, experts: 32, ..MANY }.write(&path).unwrap();
-    let doubled = folder.path().join("doubled.gguf");
-    let mxfp4 = tiny::all().into_iter().find(|file| file.name() == "gpt-oss-mxfp4").unwrap();
-    mxfp4.write(&doubled);
-    for path in [NANO.as_ref(), path.as_path(), doubled.as_path()] {
-        let model = open(path);
+    let doubled = tiny_model(folder.path(), "gpt-oss-mxfp4");
+    for model in [open(NANO.as_ref()), open(&path), doubled] {
         let bank = on_candle(&model);
         let masks = masks(model.shape(), 3, 0.5, 1.0, 2);
         assert!(bank.backbone_bytes() >= model.backbone_bytes());
@@ -221,16 +225,17 @@ fn the_account_is_what_the_device_holds() {
 // Specialists come and go while others read.
 #[test]
 fn coming_and_going_under_load() {
-    let model = open(NANO.as_ref());
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path(), "qwen3moe");
     let (host, bank) = (Bank::new(model.clone()), on_candle(&model));
     let masks = masks(model.shape(), 3, 0.4, 1.0, 6);
     let rows = [(None, Missing::Fetch), (Some(&masks[0]), Missing::Map)];
     let want = together(&model, &host, &rows);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            for _ in 0..4 {
+            for _ in 0..20 {
                 for (got, want) in together(&model, &bank, &rows).iter().zip(&want) {
-                    Rule::InBlocks.check("under load", &model, &got.0, &want.0);
+                    Rule::Plain.check("under load", &model, &got.0, &want.0);
                 }
             }
         });
@@ -246,32 +251,53 @@ fn coming_and_going_under_load() {
     assert_eq!((bank.resident_bytes(), bank.guest_bytes()), (0, 0));
 }
 
+// Requests of several specialists, in one batch, draw the tokens that they draw on the host.
 #[test]
 fn an_engine_answers() {
-    let model = open(NANO.as_ref());
-    let answer = |bank: Arc<Bank>| -> String {
-        let options = EngineOptions {
-            kv_bytes: model.layout(Precision::F32).bytes_for(64),
-            kv_precision: Precision::F32,
-            max_rows: 8,
-            prefill_chunk: 16,
-            lookup: true,
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["qwen3moe", "qwen35moe"] {
+        let model = tiny_model(folder.path(), name);
+        let masks = masks(model.shape(), 2, 0.5, 1.0, 3);
+        let answers = |bank: Arc<Bank>| -> Vec<Vec<u32>> {
+            let options = EngineOptions {
+                kv_bytes: model.layout(Precision::F32).bytes_for(80) * 3,
+                kv_precision: Precision::F32,
+                max_rows: 8,
+                prefill_chunk: 16,
+                lookup: true,
+            };
+            bank.warm(&masks[0]);
+            let engine = Engine::start(model.clone(), bank, options).unwrap();
+            let ask = |(seed, mask): (u64, Option<&ExpertMask>)| {
+                let sampling =
+                    SamplingParams { temperature: 1.0, seed: Some(seed), ..Default::default() };
+                let request = Request {
+                    prompt: tokens(&model, 40, seed),
+                    mask: mask.cloned().map(Arc::new),
+                    sampling,
+                    max_tokens: 24,
+                    ignore_eos: true,
+                    scores: Some(0),
+                    ..Request::default()
+                };
+                engine.generate(request).unwrap()
+            };
+            let asked = [None, Some(&masks[0]), Some(&masks[1])];
+            let running: Vec<Generation> = (0..).zip(asked).map(ask).collect();
+            running.into_iter().map(drawn).collect()
         };
-        bank.warm(&ExpertMask::full(model.shape()));
-        let engine = Engine::start(model.clone(), bank, options).unwrap();
-        let prompt = model.tokenizer().encode("What is consideration in contract law?", false);
-        let request = Request { prompt, max_tokens: 12, ignore_eos: true, ..Request::default() };
-        let (mut generation, mut all) = (engine.generate(request).unwrap(), String::new());
-        loop {
-            match generation.next_blocking().unwrap() {
-                Event::Text(text) => all += &text,
-                Event::Scored(_) => {}
-                Event::Done(_) => return all,
-                Event::Failed(error) => panic!("{error}"),
-            }
+        assert_eq!(answers(on_candle(&model)), answers(Bank::new(model.clone())), "{name}");
+    }
+}
+
+fn drawn(mut generation: Generation) -> Vec<u32> {
+    let mut ids = Vec::new();
+    loop {
+        match generation.next_blocking().unwrap() {
+            Event::Scored(scored) => ids.push(scored.id),
+            Event::Text(_) => {}
+            Event::Done(_) => return ids,
+            Event::Failed(error) => panic!("{error}"),
         }
-    };
-    let (host, candle) = (answer(Bank::new(model.clone())), answer(on_candle(&model)));
-    println!("{candle}");
-    assert_eq!(candle, host);
+    }
 }

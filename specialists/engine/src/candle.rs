@@ -116,3 +116,40 @@ impl Device for Candle {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bank::Bank;
+    use crate::gguf::Gguf;
+    use crate::session::Session;
+
+    fn logits(device: Arc<dyn Device>, model: &Arc<Model>) -> Vec<f32> {
+        let bank = Bank::on(device, model);
+        Session::new(model, &bank, 8).unwrap().logits(&[300, 5, 77, 4000, 1234], None)
+    }
+
+    fn with(model: &Arc<Model>, backbone: Backbone) -> Arc<Candle> {
+        let candle = Candle::processor(model);
+        assert!(candle.backbone.set(backbone).is_ok());
+        Arc::new(candle)
+    }
+
+    #[test]
+    fn what_the_device_does_not_hold_is_the_hosts() {
+        let model = Model::load(Gguf::nano().unwrap()).unwrap();
+        let want = logits(Arc::new(crate::Host), &model);
+        let got = logits(with(&model, Backbone::default()), &model);
+        let largest = want.iter().fold(0f32, |most, v| most.max(v.abs()));
+        let apart = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(apart < 0.02 * largest, "{apart} of {largest}");
+    }
+
+    #[test]
+    fn a_step_that_fails_gives_no_numbers() {
+        let model = Model::load(Gguf::nano().unwrap()).unwrap();
+        let mut backbone = Backbone::new(&candle::Device::Cpu, &model);
+        backbone.spoil(model.output_norm.weight.get());
+        assert!(logits(with(&model, backbone), &model).iter().all(|logit| logit.is_nan()));
+    }
+}

@@ -15,6 +15,7 @@ use crate::run::{Rows, Run};
 use crate::vector::Vector;
 
 /// Matrices and vectors by the address that they have in the parent, which outlives them.
+#[derive(Default)]
 pub(super) struct Backbone {
     matrices: HashMap<*const u8, Product>,
     vectors: HashMap<*const f32, Tensor>,
@@ -32,7 +33,7 @@ impl Backbone {
         model.layers.iter().for_each(|layer| layer.forward(&mut all, &Rows(0)));
         all.matrices.push(model.output.clone());
         all.vectors.push(model.output_norm.weight.clone());
-        let mut backbone = Backbone { matrices: HashMap::new(), vectors: HashMap::new() };
+        let mut backbone = Backbone::default();
         let (mut without, mut why) = (0, None);
         for matrix in all.matrices {
             match Product::new(device, &matrix) {
@@ -62,6 +63,13 @@ impl Backbone {
 
     pub fn vector(&self, numbers: &[f32]) -> Option<&Tensor> {
         self.vectors.get(&numbers.as_ptr())
+    }
+
+    /// Makes a vector one that fits nothing.
+    #[cfg(test)]
+    pub fn spoil(&mut self, numbers: &[f32]) {
+        let vector = Tensor::new(&[1f32, 2.0, 3.0], &Device::Cpu).expect("candle's processor");
+        self.vectors.insert(numbers.as_ptr(), vector);
     }
 
     /// Whether it holds the matrix at an address.

@@ -176,8 +176,9 @@ mod tests {
             let mut host = vec![0f32; n * rows];
             matmul(&matrix, &mut crate::kernels::Activations::new(&x, k), &mut host);
             let got = product.forward(&on_device).unwrap().flatten_all().unwrap();
+            let got = got.to_vec1::<f32>().unwrap();
             let largest = host.iter().fold(0f32, |most, v| most.max(v.abs()));
-            let off = got.to_vec1::<f32>().unwrap().iter().zip(&host).map(|(a, b)| (a - b).abs());
+            let off = got.iter().zip(&host).map(|(a, b)| (a - b).abs());
             let worst = off.fold(0f32, f32::max) / largest;
             println!("{kind:?}: {worst:.1e}");
             assert!(worst < 4e-3, "{kind:?}: {worst:e}");
