@@ -1,6 +1,6 @@
 //! The code that Apple's GPUs run, on candle's processor, against the host: logits, what the router did, and the account.
 //!
-//! `cargo test -p tests --features candle candle -- --nocapture` prints how near they are.  The rule is that for
+//! `cargo test -p tests candle -- --nocapture` prints how near they are.  The rule is that for
 //! llama.cpp, [`tests::agreement`]: both multiply in another order than the host.
 
 use std::path::Path;

@@ -8,7 +8,8 @@
 //! What candle cannot hold stays with the host's kernels, matrix by matrix and expert by expert.  A step that fails
 //! gives logits that are no numbers, which no sequence goes on from, and says why in the log.
 //!
-//! The promise is weaker than the host's: a row's numbers depend on the rows beside it, but only as rounding goes.
+//! The promise is weaker than the host's: a row's numbers depend on the rows beside it, and on which experts are there,
+//! but only as rounding goes.
 //!
 //! Absent: kernels of our own.  To hold another format start in `weights`.
 
