@@ -152,7 +152,9 @@ fn near(what: &str, got: &[f64], want: &[f64]) {
 #[test]
 fn specialists_in_one_batch() {
     let folder = tempfile::tempdir().unwrap();
-    for file in tiny::all().into_iter().filter(|file| file.value("expert_count").is_some()) {
+    // In blocks a last bit may become another expert, and so few positions have no mean to speak of.
+    let plain = |file: &tiny::File| file.value("expert_count").is_some() && !file.in_blocks();
+    for file in tiny::all().into_iter().filter(plain) {
         let path = folder.path().join(file.name());
         file.write(&path);
         let (model, rule) = (open(&path), Rule::of(&file));

@@ -95,7 +95,8 @@ impl Device for Candle {
         backbone.bytes() + bank::bring_in(model, model.backbone().filter(stays))
     }
 
-    fn place(&self, _: &Arc<Model>) -> Arc<dyn Place> {
+    fn place(&self, model: &Arc<Model>) -> Arc<dyn Place> {
+        debug_assert!(Arc::ptr_eq(model, &self.model), "a device is opened for one parent");
         self.experts.clone()
     }
 
