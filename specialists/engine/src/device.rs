@@ -54,16 +54,35 @@ pub enum NoDevice {
         "{wanted} was asked for, and this build has no such device: build with `--features {feature}`"
     )]
     NotBuilt { wanted: Wanted, feature: &'static str },
+    #[error("{wanted} was asked for, and it does not open: {reason}")]
+    NotOpened { wanted: Wanted, reason: String },
 }
 
 /// The device that is asked for, or the processor and why.  [`Wanted::Auto`] is content with the processor.
-pub fn open(wanted: Wanted, _model: &Arc<Model>) -> (Arc<dyn Device>, Option<NoDevice>) {
-    let missing = match wanted {
-        Wanted::Auto | Wanted::Cpu => None,
-        Wanted::Cuda(_) => Some(NoDevice::NotBuilt { wanted, feature: "cuda" }),
-        Wanted::Metal => Some(NoDevice::NotBuilt { wanted, feature: "metal" }),
+pub fn open(wanted: Wanted, model: &Arc<Model>) -> (Arc<dyn Device>, Option<NoDevice>) {
+    let opened = match wanted {
+        Wanted::Cpu => Ok(Arc::new(Host) as Arc<dyn Device>),
+        Wanted::Auto => Ok(metal(model).unwrap_or_else(|_| Arc::new(Host))),
+        Wanted::Cuda(_) => Err(NoDevice::NotBuilt { wanted, feature: "cuda" }),
+        Wanted::Metal => metal(model),
     };
-    (Arc::new(Host), missing)
+    match opened {
+        Ok(device) => (device, None),
+        Err(missing) => (Arc::new(Host), Some(missing)),
+    }
+}
+
+#[cfg(all(feature = "metal", target_os = "macos"))]
+fn metal(model: &Arc<Model>) -> Result<Arc<dyn Device>, NoDevice> {
+    match crate::candle::Candle::metal(model) {
+        Ok(metal) => Ok(Arc::new(metal)),
+        Err(reason) => Err(NoDevice::NotOpened { wanted: Wanted::Metal, reason }),
+    }
+}
+
+#[cfg(not(all(feature = "metal", target_os = "macos")))]
+fn metal(_: &Arc<Model>) -> Result<Arc<dyn Device>, NoDevice> {
+    Err(NoDevice::NotBuilt { wanted: Wanted::Metal, feature: "metal" })
 }
 
 #[cfg(test)]

@@ -25,16 +25,19 @@ mod matrix;
 mod pages;
 mod supers;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 mod workers;
 
 pub use activations::Activations;
 pub use attend::{Attend, Query, attend};
+#[cfg(feature = "candle")]
+pub(crate) use blocks::{MXFP4_NUMBERS, mxfp4_scale};
 pub(crate) use float::dot;
 pub use float::dot_f32;
 pub use functions::{Activation, exp, sigmoid, silu};
 pub use jobs::{Gated, Job, Product, compute, matmul};
+#[cfg_attr(target_arch = "aarch64", allow(unused_imports))]
 pub(crate) use lanes::{Set, WIDEST, wide};
 pub use matrix::{Matrix, MatrixError, runs};
 pub use pages::{PAGE, PageFormat};

@@ -73,6 +73,16 @@ impl Matrix {
         Ok(Matrix { rows, k, kind, form, row_bytes, data })
     }
 
+    /// Its format.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its rows, where they lie.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data.bytes()[..self.rows * self.row_bytes]
+    }
+
     /// Row `i` as F32 into `out`, which has `k` numbers.
     pub fn dequantise_row(&self, i: usize, out: &mut [f32]) {
         debug_assert_eq!(out.len(), self.k);
