@@ -252,8 +252,8 @@ mod tests {
             let got = unsafe {
                 format.put(page, 3, &[0.0; BLOCK], &[value; BLOCK]);
                 match precision {
-                    Precision::F32 => InF32::one(format, page, 3, 5),
-                    Precision::F16 => InF16::one(format, page, 3, 5),
+                    Precision::F32 => Numbers::<f32>::one(format, page, 3, 5),
+                    Precision::F16 => Numbers::<f16>::one(format, page, 3, 5),
                     Precision::Q8 => InQ8::one(format, page, 3, 5),
                 }
             };
