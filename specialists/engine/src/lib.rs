@@ -25,6 +25,8 @@
 pub mod arch;
 mod bank;
 mod batcher;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod dry;
 pub mod fault;
 pub mod file;

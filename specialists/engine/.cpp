@@ -1,0 +1,4 @@
+#include "device.h"
+#include ""
+extern "C" const emulator::Kernel emulator_kernels[] = {
+{}};
