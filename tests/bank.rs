@@ -7,7 +7,8 @@ use std::sync::Arc;
 use engine::gguf::Gguf;
 use engine::kv::{KvStore, Precision};
 use engine::{
-    Arena, Bank, ExpertMask, HostMemory, Missing, Model, Segment, Session, Want, forward, memory,
+    Arena, Bank, ExpertMask, Host, HostMemory, Missing, Model, Segment, Session, Want, forward,
+    memory,
 };
 use tests::accounted;
 use tests::random::{MANY, Random, masks};
@@ -202,7 +203,7 @@ fn slots_of_a_device_are_the_same_bank() {
     // A map of its own, since both compute in the map here.
     let model = open(NANO.as_ref());
     let arena = Arc::new(Arena::new(&model, HostMemory::new(all as usize)));
-    let slotted = Bank::at(&model, arena.clone());
+    let slotted = Bank::at(Arc::new(Host), &model, arena.clone());
     assert_eq!(day(&first, &mapped), day(&model, &slotted));
     for bank in [&mapped, &slotted] {
         agreed(bank);
@@ -218,14 +219,15 @@ fn slots_of_a_device_are_the_same_bank() {
         let want = &model.gguf().data(gate)[expert * bytes..][..bytes];
         assert!(arena.memory(|memory| memory.at(slot, bytes) == want), "{layer}, {expert}");
     }
-    assert!(arena.memory(engine::DeviceMemory::reserved) < all);
+    assert!(arena.memory(|memory| engine::DeviceMemory::reserved(memory)) < all);
 }
 
 #[test]
 fn a_full_device_computes_the_rest_from_the_file() {
     let model = open(NANO.as_ref());
     let full = ExpertMask::full(model.shape());
-    let bank = Bank::at(&model, Arc::new(Arena::new(&model, HostMemory::new(1 << 20))));
+    let bank =
+        Bank::at(Arc::new(Host), &model, Arc::new(Arena::new(&model, HostMemory::new(1 << 20))));
     bank.warm(&full);
     assert!(bank.reported_bytes().unwrap() <= 1 << 20);
     let share = bank.completeness(&full);

@@ -16,6 +16,7 @@
 //! holds the four together.  To add a domain: one file in `domains/`.
 
 mod bytes;
+mod device;
 mod domain;
 mod domains;
 mod error;
@@ -26,6 +27,7 @@ mod reader;
 mod settings;
 
 pub use bytes::{BadBytes, Bytes};
+pub use device::{BadDevice, Device};
 pub use domain::{Circles, Domain, Missing, RESERVED, Sampling, Think, Upstream};
 pub use domains::Domains;
 pub use error::ConfigError;

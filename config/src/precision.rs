@@ -9,6 +9,8 @@ use crate::error::meant;
 use crate::reader::nearest;
 
 /// The number format of keys and values, and so what a token of a conversation takes.
+///
+/// The default is for measurements and proofs; a server's is in [`crate::Memory`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// As they were computed.

@@ -461,5 +461,4 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 #[cfg(test)]
-#[path = "app_tests.rs"]
 mod tests;

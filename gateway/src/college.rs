@@ -8,7 +8,7 @@ use std::sync::{Arc, Once};
 
 use config::{Circles, Domains, Loaded};
 use engine::gguf::GgufError;
-use engine::{Bank, Engine, EngineOptions, ExpertMask, Model};
+use engine::{Bank, Engine, EngineOptions, ExpertMask, Model, device};
 use router_model::Supervisor;
 use specialists::{LONGEST_WAIT, Pool, PoolOptions, Registry, Snapshot};
 use tokio::sync::{Semaphore, mpsc};
@@ -19,7 +19,7 @@ use crate::decisions::Decisions;
 use crate::errors::Refusal;
 use crate::meter::{Memory, Meter};
 use crate::shape::now;
-use crate::start::{self, Needs, StartError, free_memory, share};
+use crate::start::{self, Needs, StartError, share};
 use crate::traffic::Finished;
 
 /// What all requests share; never changed while it runs.
@@ -70,8 +70,16 @@ impl College {
         let model = start::model_at_once(config.parent.path.as_deref(), home)?;
         let supervisor = Supervisor::shipped(&domains, config.supervisor.threshold)?;
         let kv_precision = config.memory.kv_type;
-        let mut options = EngineOptions { kv_precision, ..EngineOptions::default() };
-        let (shape, bank) = (model.shape(), Bank::new(model.clone()));
+        let mut options = EngineOptions {
+            kv_precision,
+            lookup: config.serving.lookup,
+            ..EngineOptions::default()
+        };
+        let (device, missing) = device::open(config.memory.device, &model);
+        if let Some(why) = missing {
+            warn!("{why}; computing on {}", device.name());
+        }
+        let (shape, bank) = (model.shape(), Bank::on(device.clone(), &model));
         let needs = Needs {
             backbone: bank.backbone_bytes(),
             experts: bank.bytes(&ExpertMask::full(shape)),
@@ -80,7 +88,7 @@ impl College {
         };
         let said = &config.memory;
         let (budget, kv) = (said.budget.map(|b| b.0), said.kv.map(|b| b.0));
-        let shares = share(needs, budget, kv, free_memory());
+        let shares = share(needs, budget, kv, device.free_memory());
         options.kv_bytes = shares.kv;
         let disabled = &config.specialists.disabled;
         // The pool first: it refuses a budget before memory is taken.
@@ -98,7 +106,7 @@ impl College {
         let engine =
             Engine::start(model.clone(), bank.clone(), options).map_err(StartError::Engine)?;
         let meter = Meter::new();
-        meter.kv_type(kv_precision);
+        meter.computes(&device.name(), kv_precision);
         Ok(Arc::new(Self {
             domains,
             model,

@@ -38,6 +38,7 @@ const HITS: &str = "collegium_expert_hits_total";
 const MISSES: &str = "collegium_expert_misses_total";
 const LAYER_TOKENS: &str = "collegium_layer_tokens_total";
 const LAYER_MISSING_MASS: &str = "collegium_layer_missing_mass";
+const DEVICE: &str = "collegium_device";
 const KV_TYPE: &str = "collegium_kv_type";
 const BUDGET: &str = "collegium_budget_bytes";
 const RESIDENT: &str = "collegium_process_resident_bytes";
@@ -88,6 +89,7 @@ const METRICS: &[(&str, Kind, &str)] = &[
     (WARM, Gauge, "1 if every expert of the specialist is resident."),
     (COMPLETENESS, Gauge, "Share of the specialist's experts in memory, mean over layers."),
     (LEDGER, Gauge, "Bytes in the ledger by kind: backbone, experts, kv, workspace."),
+    (DEVICE, Gauge, "1 for what the parent is computed on: cpu, or the name of a device."),
     (KV_TYPE, Gauge, "1 for how exactly keys and values are kept: f32, f16 or q8."),
     (LEDGER_PEAK, Gauge, "The most bytes the ledger ever held."),
     (
@@ -250,9 +252,13 @@ impl Meter {
         });
     }
 
-    /// How keys and values are kept, which what fits into the ledger's `kv` depends on.
-    pub fn kv_type(&self, precision: Precision) {
-        self.write(|| gauge!(KV_TYPE, "type" => precision.word()).set(1.0));
+    /// What the parent is computed on, and how keys and values are kept, which what fits into the ledger's `kv`
+    /// depends on.
+    pub fn computes(&self, device: &str, precision: Precision) {
+        self.write(|| {
+            gauge!(DEVICE, "device" => device.to_owned()).set(1.0);
+            gauge!(KV_TYPE, "type" => precision.word()).set(1.0);
+        });
     }
 
     /// What the system said of experts when it was asked last.
@@ -460,7 +466,7 @@ mod tests {
         meter.guesses(Guesses { proposed: 9, accepted: 4 });
         meter.resident(1, 2);
         meter.reported(3);
-        meter.kv_type(Precision::F16);
+        meter.computes("cpu", Precision::F16);
         meter.autopilot_step("law", "register");
         meter.autopilot_tokens("law", 900);
         let mut request = meter.request();
@@ -497,6 +503,7 @@ mod tests {
         check(&meter, "collegium_waiting 0");
         check(&meter, r#"collegium_tokens_total{kind="completion"} 4"#);
         check(&meter, r#"collegium_ledger_bytes{kind="backbone"} 5"#);
+        check(&meter, r#"collegium_device{device="cpu"} 1"#);
         check(&meter, r#"collegium_kv_type{type="f16"} 1"#);
         check(&meter, "collegium_evictions_total 2");
         check(&meter, r#"collegium_expert_hits_total{layer="3"} 7"#);

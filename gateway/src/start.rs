@@ -55,8 +55,7 @@ pub fn settings(cli: &Cli) -> Result<(Loaded, PathBuf), StartError> {
     Ok((config::load(cli.config.as_deref())?, config::home(cli.home.as_deref())))
 }
 
-/// What a command's flags say of the parent wins over the settings.  Both devices
-/// that a flag can name are the processor, so there is nothing to choose.
+/// What a command's flags say of the parent wins over the settings.
 pub fn overrule(loaded: &mut Loaded, flags: &ParentArgs) {
     if let Some(parent) = &flags.parent {
         loaded.config.parent.path = Some(parent.0.clone());
@@ -66,6 +65,9 @@ pub fn overrule(loaded: &mut Loaded, flags: &ParentArgs) {
     }
     if let Some(kv_type) = flags.kv_type {
         loaded.config.memory.kv_type = kv_type;
+    }
+    if let Some(device) = flags.device {
+        loaded.config.memory.device = device;
     }
 }
 
@@ -163,13 +165,6 @@ pub fn share(needs: Needs, budget: Option<u64>, kv: Option<u64>, free: Option<u6
     let kv = kv.unwrap_or(ample.min((limit / 4).max(needs.conversation)));
     let everything = needs.backbone + needs.experts + needs.workspace + kv;
     Shares { budget: budget.unwrap_or(everything.min(limit)), kv }
-}
-
-/// Bytes that could be taken without pushing others out, where the system tells.
-pub fn free_memory() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 #[cfg(test)]

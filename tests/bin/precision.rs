@@ -1,6 +1,9 @@
 //! What it costs to keep keys and values less exactly, on one file and one text, teacher forced:
 //! `cargo run --release -p tests --bin precision -- FILE.gguf --text FILE.txt`; `nano` is the embedded parent.
 //!
+//! With `--plain` it is a copy with weights in F32: kernels for blocks round what they multiply with to eight bits, where
+//! the smallest difference becomes a step, so that only a plain copy shows the effect of keys and values alone.
+//!
 //! Every row reads the same tokens; what the text costs, how often the best next token is that of F32, and how far
 //! the two are apart as distributions.
 
@@ -11,6 +14,7 @@ use clap::Parser;
 use config::Precision;
 use engine::gguf::Gguf;
 use engine::{Bank, Model, Session};
+use tests::split;
 
 /// Tokens read at once; the logits of so many are in memory.
 const PIECE: usize = 128;
@@ -25,6 +29,9 @@ struct Args {
     /// Tokens of it at most
     #[arg(long, default_value_t = 2000)]
     tokens: usize,
+    /// Read a copy with weights in F32
+    #[arg(long)]
+    plain: bool,
 }
 
 /// What was seen of one precision.
@@ -38,10 +45,16 @@ struct Seen {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
-    let gguf = match args.file == Path::new("nano") {
+    let mut gguf = match args.file == Path::new("nano") {
         true => Gguf::nano()?,
         false => Gguf::open(&args.file)?,
     };
+    let folder = tempfile::tempdir()?;
+    if args.plain {
+        let copy = folder.path().join("plain.gguf");
+        split::unpack(&gguf, &copy)?;
+        gguf = Gguf::open(&copy)?;
+    }
     let model = Model::load(gguf)?;
     let (shape, bank) = (model.shape(), Bank::new(model.clone()));
     let mut ids = model.tokenizer().encode(&std::fs::read_to_string(&args.text)?, true);
@@ -71,7 +84,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let tokens = ids.len() as f64;
-    println!("{}, {tokens} tokens of {}", args.file.display(), args.text.display());
+    let form = if args.plain { ", weights in F32" } else { "" };
+    println!("{}{form}, {tokens} tokens of {}", args.file.display(), args.text.display());
     println!(
         "| kept in | bytes a token | nats a token | best token as f32 | divergence | tokens a second |"
     );

@@ -57,19 +57,19 @@ async fn serve(cli: &Cli, args: &Serve) -> Result<(), Failure> {
     let parent = college.model.shape().name.clone();
     let ready_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let url = format!("http://{address}/v1");
-    info!(%url, ready_ms, parent, specialists = known, "ready");
+    let device = college.bank.device().name();
+    info!(%url, ready_ms, parent, device, specialists = known, "ready");
     if open_to_all {
         warn!("everyone who reaches {address} may ask; set server.keys to ask for a key");
     }
     if cli.json {
-        let ready =
-            json!({ "url": url, "ready_ms": ready_ms, "parent": parent, "specialists": known });
+        let ready = json!({ "url": url, "ready_ms": ready_ms, "parent": parent, "device": device, "specialists": known });
         print(&format!("{ready}\n"))?;
     } else {
         let body =
             format!(r#"{{"model": "auto", "messages": [{{"role": "user", "content": "{TRY}"}}]}}"#);
         print(&format!(
-            "Collegium answers at {url} (ready after {ready_ms} ms, parent {parent}, {known} specialists). Try it:\n  \
+            "Collegium answers at {url} (ready after {ready_ms} ms, parent {parent} on {device}, {known} specialists). Try it:\n  \
              curl {url}/chat/completions -H 'content-type: application/json' -d '{body}'\n"
         ))?;
     }

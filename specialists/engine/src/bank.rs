@@ -23,19 +23,22 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use arena::{Arena, DeviceMemory, HostMemory};
+pub(crate) use place::{Mapped, bring_in_backbone};
 pub use place::{Place, Residents};
 pub use sizes::Sizes;
 
+use crate::device::Device;
+use crate::host::Host;
 use crate::kernels::{Filled, share};
 use crate::mask::ExpertMask;
 use crate::model::Model;
 use crate::step::Experts;
 use books::{Books, Invited, Uses};
 use config::Missing;
-use place::Mapped;
 
 /// The experts of one parent.
 pub struct Bank {
+    device: Arc<dyn Device>,
     place: Arc<dyn Place>,
     sizes: Arc<Sizes>,
     residents: Residents,
@@ -49,6 +52,8 @@ pub struct Bank {
     room: AtomicU64,
     backbone_bytes: u64,
     counts: Vec<Counts>,
+    /// All experts.
+    everyone: ExpertMask,
 }
 
 /// What warming or evicting moved.
@@ -81,17 +86,24 @@ struct Counts {
 }
 
 impl Bank {
-    /// Experts in place in the parent's file.  All start outside; the backbone is brought in, so that touching it later
-    /// maps no expert beside it.
+    /// Experts in place in the parent's file, computed by the processor.  All start outside; the backbone is brought in,
+    /// so that touching it later maps no expert beside it.
     pub fn new(model: Arc<Model>) -> Arc<Bank> {
-        Bank::at(&model, Arc::new(Mapped::new(model.clone())))
+        Bank::on(Arc::new(Host), &model)
+    }
+
+    /// Experts where a device wants them.
+    pub fn on(device: Arc<dyn Device>, model: &Arc<Model>) -> Arc<Bank> {
+        let place = device.place(model);
+        Bank::at(device, model, place)
     }
 
     /// Experts in a place of another kind.
-    pub fn at(model: &Model, place: Arc<dyn Place>) -> Arc<Bank> {
+    pub fn at(device: Arc<dyn Device>, model: &Model, place: Arc<dyn Place>) -> Arc<Bank> {
         let (layers, experts) = (model.shape().layers, model.shape().experts);
-        let sizes = place.sizes().clone();
+        let (sizes, backbone_bytes) = (place.sizes().clone(), device.bring_in_backbone(model));
         Arc::new(Bank {
+            device,
             residents: Residents::new(layers, experts),
             books: Mutex::new(Books::new(sizes.clone())),
             used: (0..layers * experts).map(|_| AtomicU32::new(0)).collect(),
@@ -99,11 +111,17 @@ impl Bank {
             resident_bytes: AtomicU64::new(0),
             guest_bytes: AtomicU64::new(0),
             room: AtomicU64::new(0),
-            backbone_bytes: place::backbone(model),
+            backbone_bytes,
             counts: (0..layers).map(|_| Counts::default()).collect(),
+            everyone: ExpertMask::full(model.shape()),
             sizes,
             place,
         })
+    }
+
+    /// What computes with them.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.device
     }
 
     /// What experts take.
@@ -303,6 +321,15 @@ impl Experts for Bank {
         }
         let there: u32 = words.iter().map(|word| word.count_ones()).sum();
         (there as usize >= top_k).then_some(words)
+    }
+
+    fn all_there(&self, mask: Option<&ExpertMask>) -> bool {
+        let mask = mask.unwrap_or(&self.everyone);
+        let there = |layer| {
+            let mut both = mask.words(layer).iter().zip(self.residents.layer(layer));
+            both.all(|(mask, resident)| mask & !resident == 0)
+        };
+        (0..mask.layers()).all(there)
     }
 
     fn prepare(&self, layer: usize, used: &[usize], wish: &dyn Fn(usize) -> Missing) -> bool {

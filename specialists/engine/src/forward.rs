@@ -2,11 +2,14 @@
 //!
 //! A batch is a list of [`Segment`]s, each some consecutive tokens of one sequence with its own memory, mask and taps.
 //! Prefill, decode and any mix of the two are the same code, and a row's numbers do not depend on what else is in the
-//! batch.  What the layers do is the architecture's (`arch`), put together from `parts`; they see the batch as a
-//! `Step`.
+//! batch.  What the layers do is the architecture's (`arch`), put together from `parts`, and a [`Device`] computes it;
+//! they see the batch as a `Step`.
+//!
+//! [`Device`]: crate::device::Device
+
+use std::ops::Range;
 
 use crate::bank::Bank;
-use crate::kernels::{Activations, matmul};
 use crate::model::Model;
 use crate::rope::Rope;
 use crate::step::{Guess, Output, Segment, Step, Want};
@@ -25,11 +28,7 @@ pub fn forward(model: &Model, bank: &Bank, segments: &mut [Segment<'_>]) -> Vec<
         places.extend((len..len + tokens).map(|position| (s, position)));
     }
     let rows = places.len();
-    let mut x = vec![0f32; rows * shape.dim];
-    let tokens = segments.iter().flat_map(|s| s.tokens);
-    for (&token, x) in tokens.zip(x.chunks_exact_mut(shape.dim)) {
-        model.embed(token, x);
-    }
+    let tokens: Vec<u32> = segments.iter().flat_map(|s| s.tokens).copied().collect();
     let turn = |rope: &Rope| places.iter().map(|&(_, p)| rope.at(p)).collect();
     let rotations = model.ropes.iter().map(turn).collect();
     let misses = bank.misses();
@@ -37,9 +36,9 @@ pub fn forward(model: &Model, bank: &Bank, segments: &mut [Segment<'_>]) -> Vec<
     let missing = vec![0f32; rows];
     let guesses = (0..rows).map(|_| Guess::default()).collect();
     let mut step = Step { experts: bank, segments, places, rotations, missing, guesses };
-    for layer in &model.layers {
-        layer.forward(&mut step, &mut x);
-    }
+    let wanted = wanted(step.segments);
+    let all: Vec<usize> = wanted.iter().cloned().flatten().collect();
+    let mut logits = bank.device().run(model, &mut step, &tokens, &all);
     let Step { missing, segments, guesses, .. } = step;
     if bank.misses() != misses {
         bank.settle();
@@ -50,16 +49,10 @@ pub fn forward(model: &Model, bank: &Bank, segments: &mut [Segment<'_>]) -> Vec<
     let mut outputs = Vec::with_capacity(segments.len());
     let mut guesses = guesses.into_iter();
     let mut row = 0;
-    for segment in segments.iter_mut() {
+    for (segment, wanted) in segments.iter_mut().zip(wanted) {
         let (n, sure) = (segment.tokens.len(), segment.sure());
-        let wanted = match segment.want {
-            Want::None => n..n,
-            Want::Last => n - 1..n,
-            Want::All | Want::Guesses(_) => 0..n,
-        };
-        let last = &x[(row + wanted.start) * shape.dim..(row + wanted.end) * shape.dim];
         outputs.push(Output {
-            logits: model.logits(last),
+            logits: first(&mut logits, wanted.len() * shape.vocab),
             missing_mass: missing[row..row + n].to_vec(),
             guesses: guesses.by_ref().take(n).skip(sure).collect(),
         });
@@ -74,33 +67,23 @@ pub fn forward(model: &Model, bank: &Bank, segments: &mut [Segment<'_>]) -> Vec<
     outputs
 }
 
-impl Model {
-    /// The row of a token: [dim].
-    fn embed(&self, token: u32, out: &mut [f32]) {
-        self.embedding.dequantise_row(token as usize, out);
-        if self.embedding_scale != 1.0 {
-            out.iter_mut().for_each(|v| *v *= self.embedding_scale);
+/// The rows of each segment whose logits are wanted.
+fn wanted(segments: &[Segment<'_>]) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let wanted = segments.iter().map(|segment| {
+        let first = end;
+        end += segment.tokens.len();
+        match segment.want {
+            Want::None => end..end,
+            Want::Last => end - 1..end,
+            Want::All | Want::Guesses(_) => first..end,
         }
-    }
+    });
+    wanted.collect()
+}
 
-    /// [rows, vocab] of what the last layer gave, [rows, dim].
-    fn logits(&self, x: &[f32]) -> Vec<f32> {
-        let normed = self.output_norm.forward(x);
-        let rows = normed.len() / self.shape().dim;
-        let mut logits = vec![0f32; rows * self.shape().vocab];
-        if rows > 0 {
-            matmul(&self.output, &mut Activations::new(&normed, self.shape().dim), &mut logits);
-        }
-        // Some formats' products pass over numbers that are none; what came out of such a row is no logit.
-        let normed = normed.chunks_exact(self.shape().dim);
-        for (normed, logits) in normed.zip(logits.chunks_exact_mut(self.shape().vocab)) {
-            if normed.iter().any(|v| !v.is_finite()) {
-                logits.fill(f32::NAN);
-            }
-        }
-        if let Some(cap) = self.softcap {
-            logits.iter_mut().for_each(|v| *v = (*v / cap).tanh() * cap);
-        }
-        logits
-    }
+/// Takes the first `n` numbers away.
+fn first(numbers: &mut Vec<f32>, n: usize) -> Vec<f32> {
+    let rest = numbers.split_off(n);
+    std::mem::replace(numbers, rest)
 }

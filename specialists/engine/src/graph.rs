@@ -3,7 +3,7 @@
 use crate::kv::Kept;
 use crate::parts::Expert;
 use crate::rope::Rope;
-use crate::step::Step;
+use crate::run::{Rows, Run};
 
 /// What an architecture makes of a file.
 pub(crate) struct Graph {
@@ -21,7 +21,7 @@ pub(crate) struct Graph {
 /// One block of a model.
 pub(crate) trait Layer: Send + Sync {
     /// Runs the block on the residual `x`, [rows, dim].
-    fn forward(&self, step: &mut Step<'_, '_>, x: &mut [f32]);
+    fn forward(&self, run: &mut dyn Run, x: &Rows);
 
     /// Numbers that one row needs at most while the block runs, beside the residual.
     fn row_floats(&self) -> usize;

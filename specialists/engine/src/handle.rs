@@ -61,7 +61,7 @@ impl Engine {
         bank: Arc<Bank>,
         options: EngineOptions,
     ) -> std::io::Result<Engine> {
-        let kv = KvStore::new(&model.layout(options.kv_precision), options.kv_bytes)?;
+        let kv = KvStore::of(&bank, &model.layout(options.kv_precision), options.kv_bytes)?;
         let (requests, jobs) = channel();
         let (vocab, most) = (model.shape().vocab, model.shape().context.min(kv.capacity()));
         let looked = Arc::new(Looked::default());

@@ -4,57 +4,48 @@
 //! those that see a window of the same width another, whose pages go back as soon as the window has passed them.  A
 //! page that is full never changes and is shared by sequences that begin alike ([`Pages::fork`]).  Pages come back when the
 //! last sequence that holds them is dropped, and their memory goes back to the system.  `layout` says where in a page a
-//! layer's keys (after rotation) and values are, `kernels::pages` how they lie there.
+//! layer's keys (after rotation) and values are, `kernels::pages` how they lie there, `units` whose memory it is.
 //!
 //! The promise: bytes in use never exceed the budget, and a sequence that finds none left is told so.
 
 mod layout;
+mod units;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::memory::Anonymous;
-
+use crate::bank::Bank;
 pub use crate::kernels::{PAGE, PageFormat};
 pub use config::Precision;
 use layout::{Class, Place};
 pub use layout::{Kept, Layout};
-
-/// Units of one size.
-struct Arena {
-    memory: Anonymous,
-    unit_bytes: usize,
-    /// Ids that came back.
-    free: Vec<u32>,
-    /// Ids from here on were never used.
-    fresh: u32,
-}
+pub use units::{HostUnits, Units};
 
 /// The store of all sequences.
 pub struct KvStore {
     layout: Layout,
     budget: u64,
-    /// Where the arena of each class begins, and bytes of a unit; that of states is the last.
-    starts: Vec<(*mut u8, usize)>,
+    /// Bytes of a unit of each class, and of a state at last.
+    unit_bytes: Vec<usize>,
     books: Mutex<Books>,
 }
 
 struct Books {
     used: u64,
-    /// One a class, and one of states.
-    arenas: Vec<Arena>,
+    units: Box<dyn Units>,
 }
-
-// SAFETY: `starts` are addresses of memory that `books` owns; a unit is written only through its one `Arc`.
-unsafe impl Send for KvStore {}
-// SAFETY: as above.
-unsafe impl Sync for KvStore {}
 
 /// A page, or a state; dropping it gives it back.
 struct Unit {
     store: Arc<KvStore>,
-    arena: usize,
-    id: u32,
+    size: usize,
+    /// In the memory of the store's device.
+    start: *mut u8,
 }
+
+// SAFETY: a unit is nobody else's, and written only through its one `Arc`.
+unsafe impl Send for Unit {}
+// SAFETY: as above.
+unsafe impl Sync for Unit {}
 
 /// What one sequence keeps.  Dropping it gives it back.
 pub struct Pages {
@@ -69,25 +60,32 @@ pub struct Pages {
 }
 
 impl KvStore {
-    /// A store of `bytes` at most; what is not used takes no memory.
+    /// A store of `bytes` at most in this machine's memory; what is not used takes none.
     ///
     /// # Errors
     ///
     /// When the system has no addresses for it.
     pub fn new(layout: &Layout, bytes: u64) -> std::io::Result<Arc<KvStore>> {
-        let units = layout.classes.iter().map(|c| c.page_bytes).chain([layout.state_bytes()]);
-        let arena = |bytes_each: usize| {
-            let unit_bytes = bytes_each.max(1);
-            let whole = bytes as usize / unit_bytes * unit_bytes;
-            Ok(Arena { memory: Anonymous::new(whole)?, unit_bytes, free: Vec::new(), fresh: 0 })
-        };
-        let arenas = units.map(arena).collect::<std::io::Result<Vec<Arena>>>()?;
-        Ok(Arc::new(KvStore {
+        let units = HostUnits::new(&layout.unit_bytes(), bytes)?;
+        Ok(KvStore::with(layout, bytes, Box::new(units)))
+    }
+
+    /// The same in memory of the device that computes with a bank's experts.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn of(bank: &Bank, layout: &Layout, bytes: u64) -> std::io::Result<Arc<KvStore>> {
+        Ok(KvStore::with(layout, bytes, bank.device().units(layout, bytes)?))
+    }
+
+    fn with(layout: &Layout, bytes: u64, units: Box<dyn Units>) -> Arc<KvStore> {
+        Arc::new(KvStore {
             layout: layout.clone(),
             budget: bytes,
-            starts: arenas.iter().map(|a| (a.memory.start(), a.unit_bytes)).collect(),
-            books: Mutex::new(Books { used: 0, arenas }),
-        }))
+            unit_bytes: layout.unit_bytes(),
+            books: Mutex::new(Books { used: 0, units }),
+        })
     }
 
     /// Tokens that one sequence may have when it is alone.
@@ -107,7 +105,11 @@ impl KvStore {
 
     /// Bytes that sequences hold now.
     pub fn bytes_in_use(&self) -> u64 {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner).used
+        self.books().used
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Room for `tokens` tokens, or `None` until others give theirs back.
@@ -122,50 +124,42 @@ impl KvStore {
         pages.grow(tokens).then_some(pages)
     }
 
-    fn take(self: &Arc<Self>, arena: usize) -> Option<Arc<Unit>> {
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        let Books { used, arenas } = &mut *books;
-        let bytes = arenas[arena].unit_bytes as u64;
-        if *used + bytes > self.budget {
+    fn take(self: &Arc<Self>, size: usize) -> Option<Arc<Unit>> {
+        let (mut books, bytes) = (self.books(), self.unit_bytes[size] as u64);
+        if books.used + bytes > self.budget {
             return None;
         }
-        let taken = &mut arenas[arena];
-        let id = taken.free.pop().unwrap_or_else(|| {
-            taken.fresh += 1;
-            taken.fresh - 1
-        });
-        *used += bytes;
-        Some(Arc::new(Unit { store: self.clone(), arena, id }))
+        let start = books.units.take(size)?;
+        books.used += bytes;
+        Some(Arc::new(Unit { store: self.clone(), size, start }))
     }
 }
 
 impl Unit {
-    fn start(&self) -> *mut u8 {
-        let (start, bytes) = self.store.starts[self.arena];
-        // SAFETY: ids are below the number of whole units within the arena, since no more fit the budget.
-        unsafe { start.add(self.id as usize * bytes) }
+    fn bytes(&self) -> usize {
+        self.store.unit_bytes[self.size]
     }
-}
 
-impl Unit {
-    /// Makes this new unit hold what another of its arena holds.
+    /// All zero, while nobody else has it.
+    fn clear(&self) {
+        // SAFETY: the whole unit, new and nobody else's.
+        unsafe { self.store.books().units.zero(self.start, self.bytes()) };
+    }
+
+    /// Makes this new unit hold what another of its size holds.
     fn copy_from(&self, other: &Unit) {
-        debug_assert_eq!(self.arena, other.arena);
-        let (_, bytes) = self.store.starts[self.arena];
+        debug_assert_eq!(self.size, other.size);
         // SAFETY: two units of one length; the new one has no other owner yet, the other is not written meanwhile,
         // since writing takes its sequence mutably.
-        unsafe { std::ptr::copy_nonoverlapping(other.start(), self.start(), bytes) };
+        unsafe { self.store.books().units.copy(other.start, self.start, self.bytes()) };
     }
 }
 
 impl Drop for Unit {
     fn drop(&mut self) {
-        let mut books = self.store.books.lock().unwrap_or_else(PoisonError::into_inner);
-        let arena = &mut books.arenas[self.arena];
-        let bytes = arena.unit_bytes;
-        arena.memory.give_back(self.id as usize * bytes, bytes);
-        arena.free.push(self.id);
-        books.used -= bytes as u64;
+        let mut books = self.store.books();
+        books.units.give_back(self.size, self.start);
+        books.used -= self.bytes() as u64;
     }
 }
 
@@ -189,8 +183,7 @@ impl Pages {
         let arenas = self.tables.len();
         if self.state.is_none() && self.store.layout.state_bytes() > 0 {
             let Some(state) = self.store.take(arenas) else { return false };
-            // SAFETY: the whole unit, which nobody else has.
-            unsafe { state.start().write_bytes(0, self.store.layout.state_bytes()) };
+            state.clear();
             self.state = Some(state);
         }
         while self.room < tokens {
@@ -236,7 +229,7 @@ impl Pages {
         }
         let full = tokens / PAGE;
         let copy =
-            |unit: &Arc<Unit>| self.store.take(unit.arena).inspect(|copy| copy.copy_from(unit));
+            |unit: &Arc<Unit>| self.store.take(unit.size).inspect(|copy| copy.copy_from(unit));
         let mut tables: Vec<_> = self.tables.iter().map(|table| table[..full].to_vec()).collect();
         if !tokens.is_multiple_of(PAGE) {
             for (from, to) in self.tables.iter().zip(&mut tables) {
@@ -269,7 +262,7 @@ impl Pages {
         let unit = self.tables[class][position / PAGE].as_mut();
         let unit = unit.and_then(Arc::get_mut).expect("a page of its own was reserved");
         // SAFETY: within the unit, by the layout; it is borrowed mutably and has no other owner.
-        unsafe { format.put(unit.start().add(offset), position % PAGE, key, value) };
+        unsafe { format.put(unit.start.wrapping_add(offset), position % PAGE, key, value) };
     }
 
     /// How a layer's keys and values lie in its pages.
@@ -287,19 +280,45 @@ impl Pages {
             unreachable!("layer {layer} keeps no keys");
         };
         let unit = self.tables[class][index].as_ref().expect("the window has not passed it");
-        // SAFETY: within the unit, by the layout.
-        unsafe { unit.start().add(offset) }
+        unit.start.wrapping_add(offset)
+    }
+
+    /// Where each page of a class begins, in their order; zero where the window has passed.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn table(&self, class: usize) -> impl Iterator<Item = u64> {
+        self.tables[class].iter().map(|unit| unit.as_ref().map_or(0, |unit| unit.start as u64))
+    }
+
+    /// How many kinds of pages there are.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn classes(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// The class of a layer's pages, and where in a page the layer's keys and values begin.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn place(&self, layer: usize) -> (usize, usize) {
+        let Place::Page { class, offset, .. } = self.store.layout.places[layer] else {
+            unreachable!("layer {layer} keeps no keys");
+        };
+        (class, offset)
     }
 
     /// The state of a layer; zero at the start of a sequence.
     pub(crate) fn state(&mut self, layer: usize) -> &mut [f32] {
+        let (start, floats) = self.state_at(layer);
+        // SAFETY: within the unit, by the layout; it is borrowed mutably and has no other owner.
+        unsafe { std::slice::from_raw_parts_mut(start, floats) }
+    }
+
+    /// Where the state of a layer begins, and how many numbers it has; nobody else writes it.
+    pub(crate) fn state_at(&mut self, layer: usize) -> (*mut f32, usize) {
         let Place::State { offset, floats } = self.store.layout.places[layer] else {
             unreachable!("layer {layer} keeps no state");
         };
         let unit =
             self.state.as_mut().and_then(Arc::get_mut).expect("a state of its own was reserved");
-        // SAFETY: within the unit, by the layout; it is borrowed mutably and has no other owner.
-        unsafe { std::slice::from_raw_parts_mut(unit.start().cast::<f32>().add(offset), floats) }
+        (unit.start.cast::<f32>().wrapping_add(offset), floats)
     }
 }
 

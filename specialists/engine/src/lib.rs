@@ -7,8 +7,10 @@
 //! * [`gguf`], [`ggml`], [`mapping`]: files, formats, bytes in place; [`fault`]: a file that shrinks under its map.
 //! * [`arch`]: the table of architectures and one graph a file, with `names` the only places with tensor names; `keys`,
 //!   `load`: what graphs are made from; [`Shape`], [`Model`]: a parent ready to run.
-//! * [`forward()`]: one step of a batch; `step`: what layers see of it; `parts`, `rope`: attention, routed experts and
-//!   all else that graphs are put together from; [`kernels`]: matrix products and attention.
+//! * [`forward()`]: one step of a batch; `run`: the operations that layers are made of; `step`: what those see of the
+//!   batch; `parts`, `rope`: attention, routed experts and all else that graphs are put together from.
+//! * [`Device`]: what computes steps, and whose memory they are in; [`Host`]: the processor, by [`kernels`], matrix
+//!   products and attention.
 //! * [`Bank`]: which experts are in memory, for whom, and what becomes of a row ([`Missing`]) whose experts are not;
 //!   [`Place`]: whether that is the file's own pages or slots of a device.
 //! * [`kv`]: pages of keys and values, and recurrent states.
@@ -26,7 +28,8 @@ pub mod arch;
 mod bank;
 mod batcher;
 #[cfg(feature = "cuda")]
-pub mod cuda;
+mod cuda;
+pub mod device;
 mod dry;
 pub mod fault;
 pub mod file;
@@ -36,6 +39,7 @@ pub mod gguf;
 mod graph;
 mod handle;
 pub mod hash;
+mod host;
 pub mod kernels;
 mod keys;
 pub mod kv;
@@ -55,6 +59,7 @@ mod profile;
 mod repeat;
 mod request;
 mod rope;
+mod run;
 mod sampler;
 mod sequence;
 mod session;
@@ -70,9 +75,11 @@ pub use bank::{
 };
 pub use batcher::EngineOptions;
 pub use config::{Missing, Precision};
+pub use device::Device;
 pub use dry::Dry;
 pub use forward::forward;
 pub use handle::{Engine, Generation};
+pub use host::Host;
 pub use keys::ShapeError;
 pub use load::ModelError;
 pub use lookup::Guesses;

@@ -114,6 +114,13 @@ pub fn process_resident_bytes() -> Option<(u64, u64)> {
     Some((kib("RssAnon:")? * 1024, kib("RssFile:")? * 1024))
 }
 
+/// Bytes that could be taken without pushing others out; `None` where the system does not tell.
+pub fn free() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
 fn advise((address, bytes): (usize, usize), advice: Advice) {
     if bytes > 0 {
         // SAFETY: the range is within a mapping that the caller holds, to the edges of its pages.  Read-only file pages are read again when they

@@ -46,7 +46,7 @@ impl Session {
         tokens: usize,
     ) -> std::io::Result<Session> {
         let layout = model.layout(precision);
-        let store = KvStore::new(&layout, layout.bytes_at_once(tokens.max(1)))?;
+        let store = KvStore::of(bank, &layout, layout.bytes_at_once(tokens.max(1)))?;
         let pages = store.reserve(tokens.max(1)).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(Session { model: model.clone(), bank: bank.clone(), pages, missing: Missing::Map })
     }

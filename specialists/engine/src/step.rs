@@ -74,7 +74,7 @@ impl Guess {
 }
 
 /// What a routed layer did with one row.
-pub(crate) struct Ran {
+pub struct Ran {
     /// Expert, gate, and L2 norm of the expert's output, best first: what ran.
     pub ran: Vec<(usize, f32, f32)>,
     /// Expert and gate, best first: what the full router would have run.
@@ -84,10 +84,13 @@ pub(crate) struct Ran {
 }
 
 /// What a routed layer asks of whoever knows which experts are in memory.
-pub(crate) trait Experts: Sync {
+pub trait Experts: Sync {
     /// The experts of a layer that a row with this mask may choose when it makes do with what is there, as words of a
     /// mask; `None` if all of its own: while there is room for more, or fewer are there than the router picks.
     fn there(&self, layer: usize, mask: Option<&ExpertMask>, top_k: usize) -> Option<Vec<u64>>;
+
+    /// Whether all experts that rows with this mask may choose are in memory, in every layer.
+    fn all_there(&self, mask: Option<&ExpertMask>) -> bool;
 
     /// These experts of a layer are about to be computed: counts them, and makes those guests that are not there and
     /// whose rows wish it.  What is not there then is computed from the file.  Whether any was not there.
@@ -101,13 +104,13 @@ pub(crate) trait Experts: Sync {
 }
 
 /// What a layer sees of the batch.
-pub(crate) struct Step<'a, 'b> {
+pub struct Step<'a, 'b> {
     pub experts: &'a dyn Experts,
     pub segments: &'a mut [Segment<'b>],
     /// Row -> (segment, position).
     pub places: Vec<(usize, usize)>,
     /// [ropes][rows]
-    pub rotations: Vec<Vec<Rotation>>,
+    pub(crate) rotations: Vec<Vec<Rotation>>,
     /// [rows], summed over layers.
     pub missing: Vec<f32>,
     /// [rows], of those that are guesses.
@@ -138,8 +141,19 @@ impl Step<'_, '_> {
         self.segments[self.places[row].0].missing
     }
 
+    /// What is wished of an expert that these rows chose: one that wishes it fetched is enough.
+    pub fn wish(&self, rows: impl Iterator<Item = usize>) -> Missing {
+        let wishes = rows.map(|row| self.missing(row));
+        let first = wishes.min_by_key(|wish| match wish {
+            Missing::Fetch => 0,
+            Missing::Renormalise => 1,
+            Missing::Map => 2,
+        });
+        first.unwrap_or_default()
+    }
+
     /// [rows], of one of the model's ropes.
-    pub fn rotations(&self, rope: usize) -> &[Rotation] {
+    pub(crate) fn rotations(&self, rope: usize) -> &[Rotation] {
         &self.rotations[rope]
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use config::Missing;
 use engine::gguf::Gguf;
-use engine::kv::{KvStore, PAGE, Pages, Precision};
+use engine::kv::{KvStore, PAGE, Pages};
 use engine::{Bank, ExpertMask, Model, Profile, Segment, Shape, Want, forward};
 
 use crate::machine;
@@ -175,7 +175,8 @@ impl Bench {
         masks: &[Option<Arc<ExpertMask>>],
         tokens: usize,
     ) -> Result<Vec<Stream>, String> {
-        let layout = self.model.layout(Precision::default());
+        // As a server keeps them.
+        let layout = self.model.layout(config::Memory::default().kv_type);
         let each = layout.bytes_at_once(tokens.next_multiple_of(PAGE));
         let store = KvStore::new(&layout, masks.len() as u64 * each).map_err(said)?;
         self.held.kv = store.bytes();

@@ -5,10 +5,9 @@ use super::window::Windows;
 use crate::graph::{Graph, Layer};
 use crate::kernels::Activation;
 use crate::load::ModelError;
-use crate::math::add;
 use crate::parts::{Attention, Dense, Expert, Norm};
 use crate::rope::{Pairs, Rope};
-use crate::step::Step;
+use crate::run::{Rows, Run};
 
 struct Block {
     attn_norm: Norm,
@@ -68,11 +67,14 @@ pub(super) fn softcap(source: &Source<'_>) -> Option<f32> {
 }
 
 impl Layer for Block {
-    fn forward(&self, step: &mut Step<'_, '_>, x: &mut [f32]) {
-        let attended = self.attention.forward(step, &self.attn_norm.forward(x));
-        add(x, &self.post_attn_norm.forward(&attended));
-        let fed = self.dense.forward(&self.ffn_norm.forward(x));
-        add(x, &self.post_ffn_norm.forward(&fed));
+    fn forward(&self, run: &mut dyn Run, x: &Rows) {
+        let normed = run.norm(&self.attn_norm, x);
+        let attended = run.attention(&self.attention, normed);
+        run.add_normed(x, &self.post_attn_norm, attended);
+        let normed = run.norm(&self.ffn_norm, x);
+        let fed = run.dense(&self.dense, &normed);
+        run.give_back(normed);
+        run.add_normed(x, &self.post_ffn_norm, fed);
     }
 
     fn row_floats(&self) -> usize {

@@ -9,10 +9,9 @@ use super::source::Source;
 use crate::graph::{Graph, Layer};
 use crate::kernels::Activation;
 use crate::load::{self, ModelError};
-use crate::math::{self, add};
 use crate::parts::{Attention, Dense, Expert, Gates, Norm, Routed};
 use crate::rope::{Pairs, Rope};
-use crate::step::Step;
+use crate::run::{Rows, Run};
 use crate::vector::Vector;
 
 struct Block {
@@ -32,8 +31,8 @@ struct Block {
 struct Moe {
     post_dense_norm: Norm,
     norm: Norm,
-    /// [dim], what the router's input is multiplied by.
-    router_scale: Vector,
+    /// Of what the router reads: the residual, normed and scaled.
+    router_norm: Norm,
     routed: Routed,
     post_norm: Norm,
 }
@@ -106,11 +105,13 @@ fn attention(
 }
 
 fn moe(source: &Source<'_>, block: &load::Block<'_>) -> Result<Moe, ModelError> {
-    let ff = source.count("expert_feed_forward_length")?;
+    let (ff, dim) = (source.count("expert_feed_forward_length")?, source.shape.dim);
+    let (scale, root) = (block.vector("ffn_gate_inp.scale", &[dim])?, 1.0 / (dim as f32).sqrt());
+    let weight = Vector::owned(scale.get().iter().map(|s| root * s).collect());
     Ok(Moe {
         post_dense_norm: source.norm(block, "post_ffw_norm_1")?,
         norm: source.norm(block, "pre_ffw_norm_2")?,
-        router_scale: block.vector("ffn_gate_inp.scale", &[source.shape.dim])?,
+        router_norm: Norm { weight, eps: source.norm_eps()? },
         routed: source.routed(block, ff, Gates::Renormalised, Activation::Gelu)?,
         post_norm: source.norm(block, "post_ffw_norm_2")?,
     })
@@ -141,33 +142,26 @@ fn ropes(source: &Source<'_>, sliding: &[bool], heads: &[Heads]) -> Result<Vec<R
     Ok(vec![all, Rope::plain(dims, base, Pairs::Halves)])
 }
 
-impl Moe {
-    /// What the router reads: the residual, normed without a weight and scaled.
-    fn router_input(&self, x: &[f32], eps: f32) -> Vec<f32> {
-        let scale = self.router_scale.get();
-        let root = 1.0 / (scale.len() as f32).sqrt();
-        let mut input = x.to_vec();
-        for row in input.chunks_exact_mut(scale.len()) {
-            math::unit_rms(row, eps);
-            row.iter_mut().zip(scale).for_each(|(v, s)| *v *= root * s);
-        }
-        input
-    }
-}
-
 impl Layer for Block {
-    fn forward(&self, step: &mut Step<'_, '_>, x: &mut [f32]) {
-        let attended = self.attention.forward(step, &self.attn_norm.forward(x));
-        add(x, &self.post_attn_norm.forward(&attended));
-        let mut fed = self.dense.forward(&self.ffn_norm.forward(x));
+    fn forward(&self, run: &mut dyn Run, x: &Rows) {
+        let normed = run.norm(&self.attn_norm, x);
+        let attended = run.attention(&self.attention, normed);
+        run.add_normed(x, &self.post_attn_norm, attended);
+        let normed = run.norm(&self.ffn_norm, x);
+        let mut fed = run.dense(&self.dense, &normed);
+        run.give_back(normed);
         if let Some(moe) = &self.moe {
-            fed = moe.post_dense_norm.forward(&fed);
-            let router = moe.router_input(x, moe.norm.eps);
-            let routed = moe.routed.forward(step, self.index, &router, &moe.norm.forward(x));
-            add(&mut fed, &moe.post_norm.forward(&routed));
+            fed = run.normed(&moe.post_dense_norm, fed);
+            let (router, normed) = (run.norm(&moe.router_norm, x), run.norm(&moe.norm, x));
+            let routed = run.routed(&moe.routed, self.index, &router, &normed);
+            run.give_back(router);
+            run.give_back(normed);
+            run.add_normed(&fed, &moe.post_norm, routed);
         }
-        add(x, &self.post_ffn_norm.forward(&fed));
-        x.iter_mut().for_each(|v| *v *= self.scale);
+        run.add_normed(x, &self.post_ffn_norm, fed);
+        if self.scale != 1.0 {
+            run.scale(x, self.scale);
+        }
     }
 
     fn row_floats(&self) -> usize {

@@ -5,10 +5,9 @@ use super::source::Source;
 use crate::graph::{Graph, Layer};
 use crate::kernels::Activation;
 use crate::load::ModelError;
-use crate::math::add;
 use crate::parts::{Attention, Expert, Gates, Norm, Routed};
 use crate::rope::Pairs;
-use crate::step::Step;
+use crate::run::{Rows, Run};
 
 struct Block {
     index: usize,
@@ -49,10 +48,14 @@ pub(super) fn graph(source: &Source<'_>) -> Result<Graph, ModelError> {
 }
 
 impl Layer for Block {
-    fn forward(&self, step: &mut Step<'_, '_>, x: &mut [f32]) {
-        add(x, &self.attention.forward(step, &self.attn_norm.forward(x)));
-        let normed = self.post_attn_norm.forward(x);
-        add(x, &self.routed.forward(step, self.index, &normed, &normed));
+    fn forward(&self, run: &mut dyn Run, x: &Rows) {
+        let normed = run.norm(&self.attn_norm, x);
+        let attended = run.attention(&self.attention, normed);
+        run.add(x, attended);
+        let normed = run.norm(&self.post_attn_norm, x);
+        let fed = run.routed(&self.routed, self.index, &normed, &normed);
+        run.give_back(normed);
+        run.add(x, fed);
     }
 
     fn row_floats(&self) -> usize {

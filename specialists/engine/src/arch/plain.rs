@@ -6,10 +6,9 @@ use crate::graph::{Graph, Layer};
 use crate::kernels::Activation;
 use crate::kv::Kept;
 use crate::load::{Block, ModelError};
-use crate::math::add;
 use crate::parts::{Attention, Expert, Feed, Gates, Norm};
 use crate::rope::Pairs;
-use crate::step::Step;
+use crate::run::{Rows, Run};
 
 struct Plain {
     index: usize,
@@ -71,9 +70,13 @@ fn layer(
 }
 
 impl Layer for Plain {
-    fn forward(&self, step: &mut Step<'_, '_>, x: &mut [f32]) {
-        add(x, &self.attention.forward(step, &self.attn_norm.forward(x)));
-        add(x, &self.feed.forward(step, self.index, &self.ffn_norm.forward(x)));
+    fn forward(&self, run: &mut dyn Run, x: &Rows) {
+        let normed = run.norm(&self.attn_norm, x);
+        let attended = run.attention(&self.attention, normed);
+        run.add(x, attended);
+        let normed = run.norm(&self.ffn_norm, x);
+        let fed = self.feed.run(run, self.index, normed);
+        run.add(x, fed);
     }
 
     fn row_floats(&self) -> usize {

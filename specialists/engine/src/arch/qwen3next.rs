@@ -10,11 +10,10 @@ use crate::graph::{Graph, Layer};
 use crate::kernels::Activation;
 use crate::kv::Kept;
 use crate::load::{self, ModelError};
-use crate::math::add;
 use crate::parts::{
     Attention, DeltaNet, Expert, Gates, Mixed, Mixture, Norm, Pairing, Rates, Shared,
 };
-use crate::step::Step;
+use crate::run::{Rows, Run};
 
 struct Block {
     index: usize,
@@ -151,14 +150,16 @@ fn mixture(source: &Source<'_>, block: &load::Block<'_>) -> Result<Mixture, Mode
 }
 
 impl Layer for Block {
-    fn forward(&self, step: &mut Step<'_, '_>, x: &mut [f32]) {
-        let normed = self.attn_norm.forward(x);
+    fn forward(&self, run: &mut dyn Run, x: &Rows) {
+        let normed = run.norm(&self.attn_norm, x);
         let mixed = match &self.mixer {
-            Mixer::Attention(attention) => attention.forward(step, &normed),
-            Mixer::Delta(delta) => delta.forward(step, self.index, &normed),
+            Mixer::Attention(attention) => run.attention(attention, normed),
+            Mixer::Delta(delta) => run.delta(delta, self.index, normed),
         };
-        add(x, &mixed);
-        add(x, &self.mixture.forward(step, self.index, &self.post_attn_norm.forward(x)));
+        run.add(x, mixed);
+        let normed = run.norm(&self.post_attn_norm, x);
+        let fed = self.mixture.run(run, self.index, normed);
+        run.add(x, fed);
     }
 
     fn row_floats(&self) -> usize {

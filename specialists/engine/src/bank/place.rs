@@ -71,7 +71,7 @@ impl Residents {
 }
 
 /// Experts in place in the mapped file.
-pub(super) struct Mapped {
+pub(crate) struct Mapped {
     /// Keeps the map for as long as its pages are named here.
     _model: Arc<Model>,
     sizes: Arc<Sizes>,
@@ -129,7 +129,7 @@ impl Mapped {
 }
 
 /// Makes the backbone all that is mapped of a model; its bytes, by whole pages.
-pub(super) fn backbone(model: &Model) -> u64 {
+pub(crate) fn bring_in_backbone(model: &Model) -> u64 {
     let mut pages: Vec<Range<usize>> = model.backbone().map(memory::pages_of).collect();
     pages.sort_by_key(|range| (range.start, range.end));
     let mut runs = Vec::new();

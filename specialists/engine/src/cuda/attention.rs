@@ -55,19 +55,21 @@ pub struct Heads<'a> {
     pub norm: HeadNorm<'a>,
     pub eps: f32,
     pub rotations: Option<Rotations<'a>>,
-    /// Numbers from a row of `out` to the next are those of its heads.  May be `x` unless heads are normed together.
+    /// A row's heads one after the other.  May be `x` unless heads are normed together.
     pub out: Slice<'a, f32>,
+    /// Numbers from a row of `out` to the next.
+    pub out_row: usize,
     pub rows: Rows<'a>,
 }
 
 impl Heads<'_> {
     pub fn launch(&self, queue: &Queue) -> Result<(), CudaError> {
-        let Heads { x, row, head, heads, head_dim, eps, out, rows, .. } = *self;
+        let Heads { x, row, head, heads, head_dim, eps, out, out_row, rows, .. } = *self;
         assert!(head_dim <= MOST, "heads of {head_dim}");
         if rows.most > 0 {
             holds(x, "x", (rows.most - 1) * row + (heads - 1) * head + head_dim);
+            holds(out, "out", (rows.most - 1) * out_row + heads * head_dim);
         }
-        holds(out, "out", rows.most * heads * head_dim);
         let (norm, weight) = match self.norm {
             HeadNorm::None => (0i32, None),
             HeadNorm::Each(weight) => (1, Some((weight, head_dim))),
@@ -85,17 +87,35 @@ impl Heads<'_> {
         let (mut cos, mut sin, mut turned, mut neighbours) = (0u64, 0u64, 0i32, 0i32);
         if let Some(r) = self.rotations {
             assert!(r.turned <= head_dim && r.turned.is_multiple_of(2), "{} turn", r.turned);
-            [r.cos, r.sin].into_iter().for_each(|s| holds(s, "rotations", rows.most * r.turned / 2));
+            [r.cos, r.sin]
+                .into_iter()
+                .for_each(|s| holds(s, "rotations", rows.most * r.turned / 2));
             (cos, sin, turned) = (r.cos.address(), r.sin.address(), r.turned as i32);
             neighbours = i32::from(r.neighbours);
         }
         let (grid, hd) = ([heads, rows.most, 1], head_dim as i32);
-        let (row, head) = (row as i32, head as i32);
+        let (row, head, out_row) = (row as i32, head as i32, out_row as i32);
         // SAFETY: shapes were checked.
         unsafe {
             launch!(
-                queue, "turn_heads", grid, HEAD_THREADS, x, row, head, weight, cos, sin, rows.count,
-                out, hd, turned, neighbours, norm, eps
+                queue,
+                "turn_heads",
+                grid,
+                HEAD_THREADS,
+                x,
+                row,
+                head,
+                weight,
+                cos,
+                sin,
+                rows.count,
+                out,
+                out_row,
+                hd,
+                turned,
+                neighbours,
+                norm,
+                eps
             )
         }
     }

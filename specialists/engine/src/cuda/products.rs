@@ -19,7 +19,7 @@ const PRODUCT_THREADS: usize = 128;
 const WARP: usize = 32;
 
 /// What a weight format wants on the other side of its product.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Form {
     F32,
     F16,
@@ -77,6 +77,16 @@ impl<'a> Input<'a> {
         let at = Addresses { quants: x.address(), scales: 0, sums: 0, totals: 0 };
         Input { form: Form::F32, rows: x.len() / k, k, at, of: std::marker::PhantomData }
     }
+
+    /// The same for longer.
+    ///
+    /// # Safety
+    ///
+    /// What it is made of stays as long.
+    pub unsafe fn lasting<'b>(self) -> Input<'b> {
+        let Input { form, rows, k, at, .. } = self;
+        Input { form, rows, k, at, of: std::marker::PhantomData }
+    }
 }
 
 /// Room for rows of activations in a form that is not theirs.
@@ -132,12 +142,7 @@ impl Rounded {
     }
 
     /// Rounds `x`, [rows, k].
-    pub fn round(
-        &self,
-        queue: &Queue,
-        x: Slice<'_, f32>,
-        rows: Rows<'_>,
-    ) -> Result<(), CudaError> {
+    pub fn round(&self, queue: &Queue, x: Slice<'_, f32>, rows: Rows<'_>) -> Result<(), CudaError> {
         assert!(rows.most <= self.rows, "there is room for {} rows", self.rows);
         holds(x, "x", rows.most * self.k);
         let (k, count) = (self.k as i32, rows.count);
@@ -154,7 +159,17 @@ impl Rounded {
                 // SAFETY: there is room for so many rows.
                 unsafe {
                     launch!(
-                        queue, "quantise_q8", grid(32), THREADS, x, count, q, s, sums, totals, k
+                        queue,
+                        "quantise_q8",
+                        grid(32),
+                        THREADS,
+                        x,
+                        count,
+                        q,
+                        s,
+                        sums,
+                        totals,
+                        k
                     )
                 }
             }

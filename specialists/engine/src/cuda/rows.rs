@@ -19,7 +19,7 @@ pub struct Rows<'a> {
 
 /// Asserts that a buffer holds so many values.
 #[track_caller]
-pub(super) fn holds<T: super::Plain>(slice: Slice<'_, T>, what: &str, values: usize) {
+pub(super) fn holds<T: super::memory::Plain>(slice: Slice<'_, T>, what: &str, values: usize) {
     assert!(slice.len() >= values, "{what} has {} values, the kernel takes {values}", slice.len());
 }
 

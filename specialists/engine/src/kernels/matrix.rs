@@ -81,6 +81,12 @@ impl Matrix {
         dequantise::row(self.kind, self.row_bytes(i), out);
     }
 
+    /// Its format, and its bytes where they lie.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn raw(&self) -> (Kind, &[u8]) {
+        (self.kind, &self.data.bytes()[..self.rows * self.row_bytes])
+    }
+
     pub(super) fn row_bytes(&self, i: usize) -> &[u8] {
         &self.data.bytes()[i * self.row_bytes..(i + 1) * self.row_bytes]
     }

@@ -62,8 +62,8 @@ impl PageFormat {
                 for (d, (k, v)) in key.iter().zip(value).enumerate() {
                     // SAFETY: see above.
                     unsafe {
-                        keys.add(d * PAGE + token).write(f16::from_f32(*k));
-                        values.add(token * self.dim + d).write(f16::from_f32(*v));
+                        keys.add(d * PAGE + token).write(half(*k));
+                        values.add(token * self.dim + d).write(half(*v));
                     }
                 }
             }
@@ -94,10 +94,16 @@ impl PageFormat {
     }
 }
 
+/// The nearest F16: what is beyond its range becomes its largest number, since infinity would make a sequence's
+/// attention no number from there on.
+fn half(v: f32) -> f16 {
+    f16::from_f32(v.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
+}
+
 /// A block's scale, and what its numbers are multiplied with before they are rounded.
 fn scale(x: &[f32]) -> (f16, f32) {
     let most = x.iter().fold(0f32, |m, v| if v.is_nan() { *v } else { m.max(v.abs()) });
-    let scale = f16::from_f32(most / 127.0);
+    let scale = half(most / 127.0);
     (scale, if most == 0.0 { 0.0 } else { 127.0 / most })
 }
 
@@ -223,5 +229,37 @@ impl Stored for InQ8 {
             let scale = scales.add(token * f.dim.div_ceil(BLOCK) + d / BLOCK).read().to_f32();
             f32::from(values.cast::<i8>().add(token * f.dim + d).read()) * scale
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_range_stays_a_number() {
+        #[track_caller]
+        fn check(precision: Precision, value: f32, want: f32) {
+            let format = PageFormat { precision, dim: BLOCK };
+            let mut page = vec![0u64; format.bytes() / 8];
+            let page = page.as_mut_ptr().cast::<u8>();
+            // SAFETY: the memory holds a page.
+            let got = unsafe {
+                format.put(page, 3, &[0.0; BLOCK], &[value; BLOCK]);
+                match precision {
+                    Precision::F32 => InF32::one(format, page, 3, 5),
+                    Precision::F16 => InF16::one(format, page, 3, 5),
+                    Precision::Q8 => InQ8::one(format, page, 3, 5),
+                }
+            };
+            assert!(got == want || got.is_nan() && want.is_nan(), "{precision:?} {value}: {got}");
+        }
+        check(Precision::F32, 1e9, 1e9);
+        check(Precision::F16, 1e9, 65504.0);
+        check(Precision::F16, -1e9, -65504.0);
+        check(Precision::F16, f32::NAN, f32::NAN);
+        check(Precision::Q8, 127.0, 127.0);
+        check(Precision::Q8, -1e9, -65504.0 * 127.0);
+        check(Precision::Q8, f32::NAN, f32::NAN);
     }
 }

@@ -97,6 +97,11 @@ impl Layout {
         self.state_floats * size_of::<f32>()
     }
 
+    /// Bytes of a page of each class, and of a state at last, which may have none.
+    pub fn unit_bytes(&self) -> Vec<usize> {
+        self.classes.iter().map(|c| c.page_bytes).chain([self.state_bytes()]).collect()
+    }
+
     /// Bytes that a sequence of so many tokens takes once it has been read; while a piece of it is read, its pages
     /// come on top in layers with a window.
     pub fn bytes_for(&self, tokens: usize) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::dense::Dense;
 use super::routed::{Expert, Routed};
-use crate::step::Step;
+use crate::run::{Rows, Run};
 
 pub(crate) enum Feed {
     Dense(Dense),
@@ -10,12 +10,14 @@ pub(crate) enum Feed {
 }
 
 impl Feed {
-    /// What the layer adds to the residual: [rows, dim] of the normed rows.
-    pub fn forward(&self, step: &mut Step<'_, '_>, layer: usize, normed: &[f32]) -> Vec<f32> {
-        match self {
-            Feed::Dense(dense) => dense.forward(normed),
-            Feed::Routed(routed) => routed.forward(step, layer, normed, normed),
-        }
+    /// What the layer adds to the residual, of normed rows.
+    pub fn run(&self, run: &mut dyn Run, layer: usize, normed: Rows) -> Rows {
+        let out = match self {
+            Feed::Dense(dense) => run.dense(dense, &normed),
+            Feed::Routed(routed) => run.routed(routed, layer, &normed, &normed),
+        };
+        run.give_back(normed);
+        out
     }
 
     /// Numbers for one row.

@@ -105,16 +105,8 @@ impl Routed {
             }
         }
         let used: Vec<usize> = (0..self.experts.len()).filter(|&e| !pairs[e].is_empty()).collect();
-        // One row that wishes it fetched is enough.
-        let wish = |e: usize| {
-            let wishes = pairs[e].iter().map(|&(row, _)| step.missing(row));
-            wishes.min_by_key(|wish| match wish {
-                Missing::Fetch => 0,
-                Missing::Renormalise => 1,
-                Missing::Map => 2,
-            })
-        };
-        let absent = step.experts.prepare(layer, &used, &|e| wish(e).unwrap_or_default());
+        let wish = |e: usize| step.wish(pairs[e].iter().map(|&(row, _)| row));
+        let absent = step.experts.prepare(layer, &used, &wish);
         activations.prepare_for(&self.experts[0].gate);
         activations.prepare_for(&self.experts[0].up);
         // Where an expert's outputs begin among those of all pairs.

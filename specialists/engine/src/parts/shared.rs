@@ -3,8 +3,7 @@
 use super::dense::Dense;
 use super::routed::{Expert, Routed};
 use crate::kernels::{dot_f32, sigmoid};
-use crate::math::add;
-use crate::step::Step;
+use crate::run::{Rows, Run};
 use crate::vector::Vector;
 
 pub(crate) struct Shared {
@@ -20,7 +19,8 @@ pub(crate) struct Mixture {
 }
 
 impl Shared {
-    fn forward(&self, x: &[f32]) -> Vec<f32> {
+    /// What it adds to the residual: [rows, dim] of the normed rows.
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         let mut out = self.dense.forward(x);
         let gate = self.gate.get();
         for (out, x) in out.chunks_exact_mut(gate.len()).zip(x.chunks_exact(gate.len())) {
@@ -32,12 +32,14 @@ impl Shared {
 }
 
 impl Mixture {
-    /// What the layer adds to the residual: [rows, dim] of the normed rows.
-    pub fn forward(&self, step: &mut Step<'_, '_>, layer: usize, normed: &[f32]) -> Vec<f32> {
-        let mut out = self.routed.forward(step, layer, normed, normed);
+    /// What the layer adds to the residual, of normed rows.
+    pub fn run(&self, run: &mut dyn Run, layer: usize, normed: Rows) -> Rows {
+        let out = run.routed(&self.routed, layer, &normed, &normed);
         if let Some(shared) = &self.shared {
-            add(&mut out, &shared.forward(normed));
+            let shared = run.shared(shared, &normed);
+            run.add(&out, shared);
         }
+        run.give_back(normed);
         out
     }
 

@@ -39,7 +39,10 @@ fn copies_keep_what_was_there() {
     q.copy(there.slice(), here.slice()).unwrap();
     q.clear(here.slice().range(10..20)).unwrap();
     assert_eq!(q.read(there.slice()).unwrap(), values);
-    assert_eq!(q.read(here.slice().range(9..21)).unwrap()[..], [9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20]);
+    assert_eq!(
+        q.read(here.slice().range(9..21)).unwrap()[..],
+        [9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20]
+    );
 
     let mut pinned = Pinned::new(q.device(), 1000).unwrap();
     // SAFETY: nobody looks before `wait`.
