@@ -53,7 +53,8 @@ fn images() -> Result<(), String> {
     for some in sources.chunks(jobs) {
         let compiled: Vec<Result<(), String>> = thread::scope(|scope| {
             let each = some.iter().map(|source| {
-                let image = out.join(source.with_extension("fatbin").file_name().unwrap_or_default());
+                let image =
+                    out.join(source.with_extension("fatbin").file_name().unwrap_or_default());
                 list += &format!("include_bytes!({:?}).as_slice(),\n", image.display().to_string());
                 let (nvcc, flags) = (&nvcc, &flags);
                 scope.spawn(move || compile(nvcc, flags, source, &image))
@@ -101,5 +102,10 @@ fn compile(nvcc: &Path, flags: &[String], source: &Path, image: &Path) -> Result
         return Ok(());
     }
     let said = [run.stdout, run.stderr].concat();
-    Err(format!("{} does not compile {}:\n{}", nvcc.display(), source.display(), String::from_utf8_lossy(&said)))
+    Err(format!(
+        "{} does not compile {}:\n{}",
+        nvcc.display(),
+        source.display(),
+        String::from_utf8_lossy(&said)
+    ))
 }

@@ -85,7 +85,9 @@ impl Heads<'_> {
         let (mut cos, mut sin, mut turned, mut neighbours) = (0u64, 0u64, 0i32, 0i32);
         if let Some(r) = self.rotations {
             assert!(r.turned <= head_dim && r.turned.is_multiple_of(2), "{} turn", r.turned);
-            [r.cos, r.sin].into_iter().for_each(|s| holds(s, "rotations", rows.most * r.turned / 2));
+            [r.cos, r.sin]
+                .into_iter()
+                .for_each(|s| holds(s, "rotations", rows.most * r.turned / 2));
             (cos, sin, turned) = (r.cos.address(), r.sin.address(), r.turned as i32);
             neighbours = i32::from(r.neighbours);
         }
@@ -94,8 +96,23 @@ impl Heads<'_> {
         // SAFETY: shapes were checked.
         unsafe {
             launch!(
-                queue, "turn_heads", grid, HEAD_THREADS, x, row, head, weight, cos, sin, rows.count,
-                out, hd, turned, neighbours, norm, eps
+                queue,
+                "turn_heads",
+                grid,
+                HEAD_THREADS,
+                x,
+                row,
+                head,
+                weight,
+                cos,
+                sin,
+                rows.count,
+                out,
+                hd,
+                turned,
+                neighbours,
+                norm,
+                eps
             )
         }
     }

@@ -50,9 +50,7 @@ impl Untangle<'_> {
         let (key_heads, share, hd) = (key_heads as i32, share as i32, head_dim as i32);
         // SAFETY: shapes were checked; so below.
         unsafe {
-            launch!(
-                queue, "untangle", grid, THREADS, all, rows.count, qkv, z, key_heads, share, hd
-            )
+            launch!(queue, "untangle", grid, THREADS, all, rows.count, qkv, z, key_heads, share, hd)
         }
     }
 }
@@ -86,7 +84,9 @@ impl Rates<'_> {
         [beta, decay].into_iter().for_each(|s| holds(s, "rates", rows.most * heads));
         if rows.most > 0 && heads > 0 {
             let last = (heads - 1) / share * group + (heads - 1) % share;
-            [betas, alphas].into_iter().for_each(|s| holds(s, "inputs", (rows.most - 1) * row + last + 1));
+            [betas, alphas]
+                .into_iter()
+                .for_each(|s| holds(s, "inputs", (rows.most - 1) * row + last + 1));
         }
         let (row, group, share) = (row as i32, group as i32, share as i32);
         let (heads, grid) = (heads as i32, [rows.most, 1, 1]);
@@ -139,8 +139,8 @@ impl Convolve<'_> {
         // SAFETY: shapes were checked, the rest is the caller's.
         unsafe {
             launch!(
-                queue, "convolve", grid, THREADS, x, kernel, stretches, stretch_of, rows.count, out,
-                channels, taps
+                queue, "convolve", grid, THREADS, x, kernel, stretches, stretch_of, rows.count,
+                out, channels, taps
             )?;
             launch!(queue, "remember", last, THREADS, x, stretches, count, channels, taps)
         }

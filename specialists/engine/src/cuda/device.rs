@@ -33,7 +33,9 @@ pub enum CudaError {
     OldDriver { have: i32 },
     #[error("{name} has compute capability {major}.{minor}, kernels need {}.{}; use the CPU", LEAST.0, LEAST.1)]
     OldDevice { name: String, major: i32, minor: i32 },
-    #[error("the device has no {bytes} bytes left; give the engine less, or close what else uses it")]
+    #[error(
+        "the device has no {bytes} bytes left; give the engine less, or close what else uses it"
+    )]
     OutOfMemory { bytes: usize },
     #[error("{call} failed: {name}")]
     Call { call: &'static str, name: String },

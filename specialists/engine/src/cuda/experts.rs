@@ -133,7 +133,17 @@ impl Group<'_> {
         // SAFETY: shapes were checked; ids that are no expert are in no unit.
         unsafe {
             launch!(
-                queue, "group", [1, 1, 1], MOST, ids, rows.count, experts, top_k, place, picks, to,
+                queue,
+                "group",
+                [1, 1, 1],
+                MOST,
+                ids,
+                rows.count,
+                experts,
+                top_k,
+                place,
+                picks,
+                to,
                 count
             )
         }
@@ -205,8 +215,18 @@ impl Combine<'_> {
         // SAFETY: see above.
         unsafe {
             launch!(
-                queue, "expert_norms", grid, THREADS, y, scales, bias, place, ids, rows.count,
-                norms, dim
+                queue,
+                "expert_norms",
+                grid,
+                THREADS,
+                y,
+                scales,
+                bias,
+                place,
+                ids,
+                rows.count,
+                norms,
+                dim
             )
         }
     }

@@ -132,12 +132,7 @@ impl Rounded {
     }
 
     /// Rounds `x`, [rows, k].
-    pub fn round(
-        &self,
-        queue: &Queue,
-        x: Slice<'_, f32>,
-        rows: Rows<'_>,
-    ) -> Result<(), CudaError> {
+    pub fn round(&self, queue: &Queue, x: Slice<'_, f32>, rows: Rows<'_>) -> Result<(), CudaError> {
         assert!(rows.most <= self.rows, "there is room for {} rows", self.rows);
         holds(x, "x", rows.most * self.k);
         let (k, count) = (self.k as i32, rows.count);
@@ -154,7 +149,17 @@ impl Rounded {
                 // SAFETY: there is room for so many rows.
                 unsafe {
                     launch!(
-                        queue, "quantise_q8", grid(32), THREADS, x, count, q, s, sums, totals, k
+                        queue,
+                        "quantise_q8",
+                        grid(32),
+                        THREADS,
+                        x,
+                        count,
+                        q,
+                        s,
+                        sums,
+                        totals,
+                        k
                     )
                 }
             }

@@ -152,10 +152,7 @@ impl Queue {
     }
 
     /// Records what `ask` asks of this queue instead of doing it.
-    pub fn record(
-        &self,
-        ask: impl FnOnce() -> Result<(), CudaError>,
-    ) -> Result<Graph, CudaError> {
+    pub fn record(&self, ask: impl FnOnce() -> Result<(), CudaError>) -> Result<Graph, CudaError> {
         self.device.bind()?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         let (mut graph, mut runnable) = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -203,7 +200,17 @@ impl Queue {
         // SAFETY: by the caller.
         unsafe {
             call!(cuLaunchKernel(
-                function, x, y, z, threads as u32, 1, 1, 0, self.stream, list, none
+                function,
+                x,
+                y,
+                z,
+                threads as u32,
+                1,
+                1,
+                0,
+                self.stream,
+                list,
+                none
             ))
         }
     }

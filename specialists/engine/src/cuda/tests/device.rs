@@ -39,7 +39,10 @@ fn copies_keep_what_was_there() {
     q.copy(there.slice(), here.slice()).unwrap();
     q.clear(here.slice().range(10..20)).unwrap();
     assert_eq!(q.read(there.slice()).unwrap(), values);
-    assert_eq!(q.read(here.slice().range(9..21)).unwrap()[..], [9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20]);
+    assert_eq!(
+        q.read(here.slice().range(9..21)).unwrap()[..],
+        [9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20]
+    );
 
     let mut pinned = Pinned::new(q.device(), 1000).unwrap();
     // SAFETY: nobody looks before `wait`.
@@ -97,7 +100,7 @@ fn a_graph_does_again_what_was_recorded() {
 fn slots_hold_what_was_copied_in() {
     let q = Arc::new(queue());
     let mut rng = fastrand::Rng::with_seed(7);
-    let mut slots = Slots::new(&q, 100 << 20).unwrap();
+    let mut slots = Slots::new(&q, 200 << 20).unwrap();
     // Longer than a piece of the copy, and than what is left of a chunk.
     let experts: Vec<Vec<u8>> = [100, 9 << 20, 60 << 20, 256].map(|n| vec![rng.u8(..); n]).into();
     let mut places: Vec<usize> = Vec::new();
