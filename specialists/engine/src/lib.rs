@@ -8,7 +8,8 @@
 //! * [`arch`]: the table of architectures and one graph a file, with `names` the only places with tensor names; `keys`,
 //!   `load`: what graphs are made from; [`Shape`], [`Model`]: a parent ready to run.
 //! * [`forward()`]: one step of a batch; `step`: what layers see of it; `parts`, `rope`: attention, routed experts and
-//!   all else that graphs are put together from; [`kernels`]: matrix products and attention.
+//!   all else that graphs are put together from; [`kernels`]: matrix products and attention; `cuda`: the same on NVIDIA
+//!   devices.
 //! * [`Bank`]: which experts are in memory, for whom, and what becomes of a row ([`Missing`]) whose experts are not;
 //!   [`Place`]: whether that is the file's own pages or slots of a device.
 //! * [`kv`]: pages of keys and values, and recurrent states.

@@ -5,7 +5,8 @@
 //! reserved when they are first needed and stay the arena's.  How bytes get to the device is a [`DeviceMemory`]'s to
 //! know; kernels of the device find an expert by [`Arena::slot_of`].
 //!
-//! No device is driven from here yet: [`HostMemory`] stands in, so that bank, pool and account can be tried with slots.
+//! With the feature `cuda` the memory is a `cuda::Slots`; [`HostMemory`] stands in for a device, so that bank, pool and
+//! account can be tried with slots.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -55,24 +55,28 @@ pub struct Heads<'a> {
     pub norm: HeadNorm<'a>,
     pub eps: f32,
     pub rotations: Option<Rotations<'a>>,
-    /// Numbers from a row of `out` to the next are those of its heads.  May be `x` unless heads are normed together.
+    /// Heads side by side; may be `x` where they lie there alike, unless heads are normed together.
     pub out: Slice<'a, f32>,
+    /// Numbers from a row of `out` to the next.
+    pub out_row: usize,
     pub rows: Rows<'a>,
 }
 
 impl Heads<'_> {
     pub fn launch(&self, queue: &Queue) -> Result<(), CudaError> {
-        let Heads { x, row, head, heads, head_dim, eps, out, rows, .. } = *self;
+        let Heads { x, row, head, heads, head_dim, eps, out, out_row, rows, .. } = *self;
         assert!(head_dim <= MOST, "heads of {head_dim}");
+        let in_place = x.address() == out.address();
+        assert!(!in_place || (row, head) == (out_row, head_dim), "heads are moved over others");
         if rows.most > 0 {
             holds(x, "x", (rows.most - 1) * row + (heads - 1) * head + head_dim);
+            holds(out, "out", (rows.most - 1) * out_row + heads * head_dim);
         }
-        holds(out, "out", rows.most * heads * head_dim);
         let (norm, weight) = match self.norm {
             HeadNorm::None => (0i32, None),
             HeadNorm::Each(weight) => (1, Some((weight, head_dim))),
             HeadNorm::Together(weight) => {
-                assert_ne!(x.address(), out.address(), "heads are read by their neighbours");
+                assert!(!in_place, "heads are read by their neighbours");
                 (2, Some((weight, heads * head_dim)))
             }
             HeadNorm::Unit => (3, None),
@@ -92,7 +96,7 @@ impl Heads<'_> {
             neighbours = i32::from(r.neighbours);
         }
         let (grid, hd) = ([heads, rows.most, 1], head_dim as i32);
-        let (row, head) = (row as i32, head as i32);
+        let [row, head, out_row] = [row, head, out_row].map(|n| n as i32);
         // SAFETY: shapes were checked.
         unsafe {
             launch!(
@@ -108,6 +112,7 @@ impl Heads<'_> {
                 sin,
                 rows.count,
                 out,
+                out_row,
                 hd,
                 turned,
                 neighbours,

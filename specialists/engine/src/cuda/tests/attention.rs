@@ -82,6 +82,7 @@ fn check_heads(heads: usize, head_dim: usize, turned: usize, pairs: Pairs, norme
         eps,
         rotations: (turned > 0).then_some(rotations),
         out: out.slice(),
+        out_row: heads * head_dim,
         rows: count.rows(),
     };
     launch.launch(&q).unwrap();

@@ -57,7 +57,7 @@ fn a_projection_is_taken_apart() {
             .unwrap();
         let (mut want, mut want_z) = (Vec::new(), Vec::new());
         for row in all.chunks(key_heads * group) {
-            let mut take = |at: usize, len: usize| -> Vec<f32> {
+            let take = |at: usize, len: usize| -> Vec<f32> {
                 let piece = |g: &[f32]| g[at * head_dim..(at + len) * head_dim].to_vec();
                 row.chunks(group).flat_map(piece).collect()
             };
@@ -157,7 +157,7 @@ impl Net<'_> {
         // SAFETY: states lie there, each once.
         unsafe {
             convolve.launch(q).unwrap();
-            let normed = blank(q, rows * 2 * s.key_heads * s.head_dim);
+            // Queries and keys, where they are.
             let heads_of = Heads {
                 x: mixed.slice(),
                 row: channels,
@@ -167,18 +167,11 @@ impl Net<'_> {
                 norm: HeadNorm::Length,
                 eps: 1e-6,
                 rotations: None,
-                out: normed.slice(),
+                out: mixed.slice(),
+                out_row: channels,
                 rows: count.rows(),
             };
             heads_of.launch(q).unwrap();
-            // Queries and keys go back between the values.
-            let (normed, mut rows_of) =
-                (q.read(normed.slice()).unwrap(), q.read(mixed.slice()).unwrap());
-            let width = 2 * s.key_heads * s.head_dim;
-            for (row, normed) in rows_of.chunks_mut(channels).zip(normed.chunks(width)) {
-                row[..width].copy_from_slice(normed);
-            }
-            q.write(mixed.slice(), &rows_of).unwrap();
             let recur = Recur {
                 qkv: mixed.slice(),
                 beta: beta.slice(),
