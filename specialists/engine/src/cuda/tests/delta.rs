@@ -109,6 +109,14 @@ fn rates_that_lie_apart_and_in_turn() {
     }
 }
 
+/// Rows of a sequence, [channels] each, and their rates.
+struct Part<'a> {
+    sequence: usize,
+    x: &'a [f32],
+    beta: &'a [f32],
+    decay: &'a [f32],
+}
+
 /// Sequences on the device: states, and rows pushed through them.
 struct Net<'a> {
     shape: &'a Shape,
@@ -117,22 +125,19 @@ struct Net<'a> {
 }
 
 impl Net<'_> {
-    /// One step: of each sequence some rows of x [channels], with their rates; what came out.
-    fn step(&self, q: &Queue, of: &[(usize, &[f32], &[f32], &[f32])]) -> Vec<f32> {
+    /// What comes of one step.
+    fn step(&self, q: &Queue, of: &[Part<'_>]) -> Vec<f32> {
         let (s, channels, heads) = (self.shape, self.shape.channels(), self.shape.value_heads());
         let (mut x, mut beta, mut decay) = (Vec::new(), Vec::new(), Vec::new());
         let (mut stretches, mut stretch_of) = (Vec::new(), Vec::new());
-        for (index, (sequence, rows, b, d)) in of.iter().enumerate() {
-            let (first, count) = (stretch_of.len() as u32, (rows.len() / channels) as u32);
-            stretches.push(Stretch {
-                first,
-                count,
-                state: self.states[*sequence].slice().address(),
-            });
+        for (index, part) in of.iter().enumerate() {
+            let (first, count) = (stretch_of.len() as u32, (part.x.len() / channels) as u32);
+            let state = self.states[part.sequence].slice().address();
+            stretches.push(Stretch { first, count, state });
             stretch_of.extend(vec![index as u32; count as usize]);
-            x.extend_from_slice(rows);
-            beta.extend_from_slice(b);
-            decay.extend_from_slice(d);
+            x.extend_from_slice(part.x);
+            beta.extend_from_slice(part.beta);
+            decay.extend_from_slice(part.decay);
         }
         let rows = stretch_of.len();
         let (count, number) = (Count::new(q, rows), up(q, &[stretches.len() as u32]));
@@ -246,14 +251,14 @@ fn sequences_go_through_their_states() {
         };
         let part = |sequence: usize, from: usize, to: usize| {
             let [x, beta, decay] = &data[sequence];
-            let rates = from * heads..to * heads;
-            (sequence, &x[from * channels..to * channels], &beta[rates.clone()], &decay[rates])
+            let (x, rates) = (&x[from * channels..to * channels], from * heads..to * heads);
+            Part { sequence, x, beta: &beta[rates.clone()], decay: &decay[rates] }
         };
         let whole = net();
         let got = whole.step(&q, &[part(0, 0, rows), part(1, 0, rows)]);
         let cut = net();
         let width = heads * s.head_dim;
-        let mut pieces = vec![Vec::new(), Vec::new()];
+        let mut pieces = [Vec::new(), Vec::new()];
         for (one, other) in [((0, 1), (0, 4)), ((1, 3), (4, 5)), ((3, 7), (5, 7))] {
             let out = cut.step(&q, &[part(1, other.0, other.1), part(0, one.0, one.1)]);
             let (first, second) = out.split_at((other.1 - other.0) * width);
