@@ -1,7 +1,7 @@
 // Heads of queries, keys and values after their projection: norm, then rotation (RoFormer, 2104.09864).
 //
-// in: head h of row r begins at in[r * in_row + h * in_head], so that queries are read from between their gates;
-// its output, [head_dim], at out[r * out_row + h * head_dim].  in and out may be one unless heads are normed together.
+// in: head h of row r begins at in[r * in_row + h * in_head], so that queries are read from between their gates.
+// out: at out[r * out_row + h * head_dim].  in and out may be one unless heads are normed together.
 // weight: [head_dim], or [heads, head_dim] together; not read otherwise.  cos and sin [rows, turned / 2]; nothing turns with
 // `turned` 0.
 // Grid: (heads, most rows); HEAD_THREADS threads have a head.
@@ -24,8 +24,8 @@ enum Norm {
 };
 
 extern "C" __global__ void turn_heads(const float *in, int in_row, int in_head, const float *weight, const float *cos,
-                                      const float *sin, const uint32_t *rows, float *out, int out_row, int head_dim, int turned, int neighbours,
-                                      int norm, float eps) {
+                                      const float *sin, const uint32_t *rows, float *out, int out_row, int head_dim,
+                                      int turned, int neighbours, int norm, float eps) {
     __shared__ float head[MOST];
     size_t row = blockIdx.y;
     int h = blockIdx.x, heads = gridDim.x;

@@ -39,6 +39,8 @@ enum Result {
 };
 
 struct Module {
+    // Open while it is loaded: a loader knows a library by its path, which is the number of the file.
+    int file;
     void *library;
     Shared shared;
     // By name.
@@ -320,8 +322,7 @@ API cuModuleLoadData(Module **module, const void *image) {
         close(file);
         return INVALID_IMAGE;
     }
-    close(file);
-    auto *made = new Module{library, shared_of(library), {}};
+    auto *made = new Module{file, library, shared_of(library), {}};
     auto *kernel = static_cast<const Kernel *>(dlsym(library, "emulator_kernels"));
     for (; kernel && kernel->name; kernel++) {
         made->functions[kernel->name] = std::make_unique<Function>(Function{*kernel, made->shared});
@@ -334,6 +335,7 @@ API cuModuleUnload(Module *module) {
     Guard guard(lock);
     run_all();
     dlclose(module->library);
+    close(module->file);
     delete module;
     return OK;
 }

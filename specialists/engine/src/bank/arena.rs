@@ -8,7 +8,8 @@
 //! A step reads where experts are at its start.  While it runs ([`Arena::hold`]) slots that are given back are not taken
 //! again, so that what it was told stays true.
 //!
-//! [`HostMemory`] stands in for a device, so that bank, pool and account can be tried with slots on any machine.
+//! With the feature `cuda` the memory is a `cuda::Slots`; [`HostMemory`] stands in for a device, so that bank, pool and
+//! account can be tried with slots.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

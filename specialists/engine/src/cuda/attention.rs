@@ -55,7 +55,7 @@ pub struct Heads<'a> {
     pub norm: HeadNorm<'a>,
     pub eps: f32,
     pub rotations: Option<Rotations<'a>>,
-    /// A row's heads one after the other.  May be `x` unless heads are normed together.
+    /// Heads side by side; may be `x` where they lie there alike, unless heads are normed together.
     pub out: Slice<'a, f32>,
     /// Numbers from a row of `out` to the next.
     pub out_row: usize,
@@ -66,6 +66,8 @@ impl Heads<'_> {
     pub fn launch(&self, queue: &Queue) -> Result<(), CudaError> {
         let Heads { x, row, head, heads, head_dim, eps, out, out_row, rows, .. } = *self;
         assert!(head_dim <= MOST, "heads of {head_dim}");
+        let in_place = x.address() == out.address();
+        assert!(!in_place || (row, head) == (out_row, head_dim), "heads are moved over others");
         if rows.most > 0 {
             holds(x, "x", (rows.most - 1) * row + (heads - 1) * head + head_dim);
             holds(out, "out", (rows.most - 1) * out_row + heads * head_dim);
@@ -74,7 +76,7 @@ impl Heads<'_> {
             HeadNorm::None => (0i32, None),
             HeadNorm::Each(weight) => (1, Some((weight, head_dim))),
             HeadNorm::Together(weight) => {
-                assert_ne!(x.address(), out.address(), "heads are read by their neighbours");
+                assert!(!in_place, "heads are read by their neighbours");
                 (2, Some((weight, heads * head_dim)))
             }
             HeadNorm::Unit => (3, None),
@@ -94,7 +96,7 @@ impl Heads<'_> {
             neighbours = i32::from(r.neighbours);
         }
         let (grid, hd) = ([heads, rows.most, 1], head_dim as i32);
-        let (row, head, out_row) = (row as i32, head as i32, out_row as i32);
+        let [row, head, out_row] = [row, head, out_row].map(|n| n as i32);
         // SAFETY: shapes were checked.
         unsafe {
             launch!(

@@ -7,6 +7,7 @@ mod attention;
 mod delta;
 mod device;
 mod experts;
+mod layer;
 mod products;
 mod rows;
 

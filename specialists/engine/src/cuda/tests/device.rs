@@ -100,7 +100,7 @@ fn a_graph_does_again_what_was_recorded() {
 fn slots_hold_what_was_copied_in() {
     let q = Arc::new(queue());
     let mut rng = fastrand::Rng::with_seed(7);
-    let mut slots = Slots::new(&q, 100 << 20).unwrap();
+    let mut slots = Slots::new(&q, 200 << 20).unwrap();
     // Longer than a piece of the copy, and than what is left of a chunk.
     let experts: Vec<Vec<u8>> = [100, 9 << 20, 60 << 20, 256].map(|n| vec![rng.u8(..); n]).into();
     let mut places: Vec<usize> = Vec::new();
