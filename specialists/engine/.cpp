@@ -1,4 +1,0 @@
-#include "device.h"
-#include ""
-extern "C" const emulator::Kernel emulator_kernels[] = {
-{}};
