@@ -289,6 +289,12 @@ impl Pages {
         self.tables[class].iter().map(|unit| unit.as_ref().map_or(0, |unit| unit.start as u64))
     }
 
+    /// Bytes of a page of every kind together.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.store.layout.classes.iter().map(|class| class.page_bytes).sum()
+    }
+
     /// How many kinds of pages there are.
     #[cfg(feature = "cuda")]
     pub(crate) fn classes(&self) -> usize {

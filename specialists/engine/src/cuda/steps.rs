@@ -34,6 +34,8 @@ const RECORDED: usize = 64;
 struct Key {
     size: Size,
     norms: bool,
+    /// Of a page: how exactly keys and values are kept.
+    page_bytes: usize,
     /// Of rooms.
     grown: u64,
 }
@@ -101,7 +103,8 @@ impl Gpu {
         let norms = step.segments.iter().any(|segment| segment.taps.is_some());
         let logits = scratch.room("logits", size.wanted * shape.vocab)?;
         let rows = step.rows();
-        let key = Key { size, norms, grown: scratch.grown };
+        let page_bytes = step.segments.first().map_or(0, |s| s.pages.page_bytes());
+        let key = Key { size, norms, page_bytes, grown: scratch.grown };
         let recordable = all_there && size.rows <= RECORDED;
         self.arena.memory(Slots::arrived)?;
         let mut ask = |scratch: &mut Scratch, step: &mut Step<'_, '_>| {
