@@ -5,7 +5,6 @@
 // those of cuda.h. Absent: speed, contexts of several devices, everything that the engine does not
 // call.
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,7 +12,6 @@
 #include <elf.h>
 #include <link.h>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -35,9 +33,13 @@ enum Result {
     OUT_OF_MEMORY = 2,
     NO_DEVICE = 100,
     INVALID_IMAGE = 200,
-    NOT_FOUND = 500,
     NOT_READY = 600,
     CAPTURE_UNSUPPORTED = 900,
+};
+
+struct Function {
+    Kernel kernel;
+    Shared shared;
 };
 
 struct Module {
@@ -45,13 +47,7 @@ struct Module {
     // file.
     int file;
     void *library;
-    Shared shared;
-    // By name.
-    std::map<std::string, std::unique_ptr<struct Function>> functions;
-};
-struct Function {
-    Kernel kernel;
-    Shared shared;
+    std::vector<Function> functions;
 };
 
 // One call at a time; all that follows is guarded by it.
@@ -123,7 +119,7 @@ API cuGetErrorName(int error, const char **name) {
         {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
         {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
         {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
-        {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+        {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
         {NOT_READY, "CUDA_ERROR_NOT_READY"},
         {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
     };
@@ -339,10 +335,10 @@ API cuModuleLoadData(Module **module, const void *image) {
         close(file);
         return INVALID_IMAGE;
     }
-    auto *made = new Module{file, library, shared_of(library), {}};
+    auto *made = new Module{file, library, {}};
     auto *kernel = static_cast<const Kernel *>(dlsym(library, "emulator_kernels"));
     for (; kernel && kernel->name; kernel++) {
-        made->functions[kernel->name] = std::make_unique<Function>(Function{*kernel, made->shared});
+        made->functions.push_back({*kernel, shared_of(library)});
     }
     *module = made;
     return OK;
@@ -357,15 +353,24 @@ API cuModuleUnload(Module *module) {
     return OK;
 }
 
-API cuModuleGetFunction(Function **function, Module *module, const char *name) {
-    Guard guard(lock);
-    auto found = module->functions.find(name);
-    if (found == module->functions.end()) {
-        return NOT_FOUND;
-    }
-    *function = found->second.get();
+API cuModuleGetFunctionCount(unsigned *count, Module *module) {
+    *count = module->functions.size();
     return OK;
 }
+
+API cuModuleEnumerateFunctions(Function **functions, unsigned count, Module *module) {
+    for (unsigned i = 0; i < count; i++) {
+        functions[i] = &module->functions[i];
+    }
+    return OK;
+}
+
+API cuFuncGetName(const char **name, Function *function) {
+    *name = function->kernel.name;
+    return OK;
+}
+
+API cuFuncLoad(Function *) { return OK; }
 
 API cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
                    unsigned by, unsigned bz, unsigned, Stream *stream, void **parameters, void **) {
