@@ -2,7 +2,7 @@
 # Tests the CUDA backend where there is no GPU: the kernels' own sources, compiled for this processor by the stand-in of
 # `emulator/`, under a driver that is one too.
 # Usage: tests/gpu/emulate.sh [cargo test arguments]; by itself it runs the tests of kernels, forwards and backwards, and
-# what is said without a driver.
+# what is said of machines that lack something.
 #
 # On a machine with a GPU the same tests are
 #     cargo test -p engine --features cuda --lib cuda::
@@ -17,8 +17,14 @@ if [ $# -gt 0 ]; then
     LD_LIBRARY_PATH="$toolkit/lib:$drivers" exec cargo test --features cuda "$@"
 fi
 tests() { cargo test -p engine --features cuda --lib "$1"; }
-LD_LIBRARY_PATH="$toolkit/lib:$drivers" tests cuda::
-echo 'blocks, warps and lanes from the last to the first, on two threads'
-EMULATOR_BACKWARDS=1 EMULATOR_THREADS=2 LD_LIBRARY_PATH="$toolkit/lib:$drivers" tests cuda::
+lacking=cuda::tests::device::what_is_lacking
 echo 'without a driver'
-tests cuda::tests::device::what_is_lacking
+tests $lacking
+export LD_LIBRARY_PATH="$toolkit/lib:$drivers"
+tests cuda::
+echo 'blocks, warps and lanes from the last to the first, on two threads'
+EMULATOR_BACKWARDS=1 EMULATOR_THREADS=2 tests cuda::
+for lacks in device version capability; do
+    echo "without a $lacks that will do"
+    EMULATOR_LACKS=$lacks tests $lacking
+done

@@ -1,10 +1,12 @@
 // Attention of each row over the tokens it sees, grouped queries, softmax as it goes (2205.14135).
 //
-// The context falls into pieces of PIECE positions, counted from position zero.  Of a piece and a head come the largest
-// score, the sum of powers and the sum of values times powers; pieces are merged in order.  Whether pieces run side by side,
-// with `merge` behind, or one after the other in one block, is the same arithmetic, so the same bits.
+// The context falls into pieces of PIECE positions, counted from position zero.  Of a piece and a
+// head come the largest score, the sum of powers and the sum of values times powers; pieces are
+// merged in order.  Whether pieces run side by side, with `merge` behind, or one after the other in
+// one block, is the same arithmetic, so the same bits.
 //
-// Scores are fma(q[d], k[d], score), number after number, and values fma(power, v[d], sum), token after token.
+// Scores are fma(q[d], k[d], score), number after number, and values fma(power, v[d], sum), token
+// after token.
 #include "pages.cuh"
 
 constexpr int PIECE = 128;
@@ -18,11 +20,13 @@ struct Attend {
     const uint32_t *rows;
     // [heads], a score that takes a share and gives nothing (2309.17453); or null.
     const float *sinks;
-    // Of head h of row r at gate[r * gate_row + h * gate_head]: its sigmoid multiplies the output; or null.
+    // Of head h of row r at gate[r * gate_row + h * gate_head]: its sigmoid multiplies the output;
+    // or null.
     const float *gate;
     // [rows, heads, head_dim]
     float *out;
-    // [rows, heads, pieces, 2 + head_dim]: largest score, sum, answer.  Null: one block does all pieces.
+    // [rows, heads, pieces, 2 + head_dim]: largest score, sum, answer.  Null: one block does all
+    // pieces.
     float *partial;
     int gate_row, gate_head, heads, kv_heads, head_dim;
     // Tokens that a row sees, itself among them; 0 is all.
@@ -50,7 +54,8 @@ __device__ inline float blend(float x, float x_most, float y, float y_most) {
 }
 
 // The answer's number d of a head.
-__device__ inline void finish(const Attend &a, size_t row, int head, int d, float answer, float most, float sum) {
+__device__ inline void finish(const Attend &a, size_t row, int head, int d, float answer,
+                              float most, float sum) {
     if (a.sinks) {
         float sink = a.sinks[head];
         sum = blend(sum, most, 1.0f, sink);
@@ -65,7 +70,8 @@ __device__ inline void finish(const Attend &a, size_t row, int head, int d, floa
 
 // Scores of the block's heads with one token.
 template <class S, int DIM>
-__device__ inline void score(const uint8_t *keys, const Attend &a, int head, int token, const float (&q)[HEADS][DIM], float *scores) {
+__device__ inline void score(const uint8_t *keys, const Attend &a, int head, int token,
+                             const float (&q)[HEADS][DIM], float *scores) {
     bool wide = a.head_dim % 8 == 0;
     for (int d = 0; d < a.head_dim; d += wide ? 8 : 1) {
         float k[8];
@@ -86,7 +92,8 @@ __device__ inline void score(const uint8_t *keys, const Attend &a, int head, int
     }
 }
 
-// Heads of up to DIM numbers.  Grid: (pieces, or 1; heads of keys * groups of HEADS; most rows), PIECE threads.
+// Heads of up to DIM numbers.  Grid: (pieces, or 1; heads of keys * groups of HEADS; most rows),
+// PIECE threads.
 template <class S, int DIM>
 __device__ void attend(const Attend &a) {
     __shared__ float q[HEADS][DIM], answers[HEADS][DIM];
@@ -101,10 +108,15 @@ __device__ void attend(const Attend &a) {
     int kv_head = blockIdx.y / groups, first = blockIdx.y % groups * HEADS;
     int head = kv_head * group + first, heads = min(HEADS, group - first);
     const Seen seen(a, row);
-    int begin = a.partial ? int(blockIdx.x) : 0, end = a.partial ? min(begin + 1, seen.count()) : seen.count();
+    int begin = a.partial ? int(blockIdx.x) : 0,
+        end = a.partial ? min(begin + 1, seen.count()) : seen.count();
+    if (begin >= end) {
+        return;
+    }
     for (int i = threadIdx.x; i < HEADS * DIM; i += PIECE) {
         int g = i / DIM, d = i % DIM;
-        q[g][d] = g < heads && d < a.head_dim ? a.q[(row * a.heads + head + g) * a.head_dim + d] : 0.0f;
+        q[g][d] =
+            g < heads && d < a.head_dim ? a.q[(row * a.heads + head + g) * a.head_dim + d] : 0.0f;
         answers[g][d] = 0;
     }
     if (threadIdx.x < HEADS) {
@@ -191,10 +203,16 @@ __device__ void attend(const Attend &a) {
     }
 }
 
-#define ATTEND(NAME, S)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(PIECE) attend_##NAME##_128(Attend a) { attend<S, 128>(a); }           \
-    extern "C" __global__ void __launch_bounds__(PIECE) attend_##NAME##_256(Attend a) { attend<S, 256>(a); }           \
-    extern "C" __global__ void __launch_bounds__(PIECE) attend_##NAME##_512(Attend a) { attend<S, 512>(a); }
+#define ATTEND(NAME, S)                                                                 \
+    extern "C" __global__ void __launch_bounds__(PIECE) attend_##NAME##_128(Attend a) { \
+        attend<S, 128>(a);                                                              \
+    }                                                                                   \
+    extern "C" __global__ void __launch_bounds__(PIECE) attend_##NAME##_256(Attend a) { \
+        attend<S, 256>(a);                                                              \
+    }                                                                                   \
+    extern "C" __global__ void __launch_bounds__(PIECE) attend_##NAME##_512(Attend a) { \
+        attend<S, 512>(a);                                                              \
+    }
 PRECISIONS(ATTEND)
 
 // Pieces that ran side by side become the answer.  Grid: (heads, most rows), PIECE threads.

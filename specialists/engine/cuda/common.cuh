@@ -1,10 +1,12 @@
-// What all kernels share: how a block sums, and functions of single numbers as the CPU's kernels have them.
+// What all kernels share: how a block sums, and functions of single numbers as the CPU's kernels
+// have them.
 //
-// Compiled without contraction: a product and a sum are one rounding only where the source says fma.  Sums run in one
-// order, which depends on how long a row is and on nothing else, so that a row's numbers do not depend on its batch.
+// Compiled without contraction: a product and a sum are one rounding only where the source says
+// fma.  Sums run in one order, which depends on how long a row is and on nothing else, so that a
+// row's numbers do not depend on its batch.
 //
-// Kernels that go by rows read how many there are from memory (`rows`), and a grid may be larger: one graph serves
-// all batches up to its size.
+// Kernels that go by rows read how many there are from memory (`rows`), and a grid may be larger:
+// one graph serves all batches up to its size.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -55,7 +57,9 @@ __device__ inline float sum_of_block(float v) {
 }
 
 // What a row of so many numbers with this sum of squares is divided by, inverted.
-__device__ inline float inverse_rms(float squares, int dim, float eps) { return 1.0f / sqrtf(squares / float(dim) + eps); }
+__device__ inline float inverse_rms(float squares, int dim, float eps) {
+    return 1.0f / sqrtf(squares / float(dim) + eps);
+}
 
 // e^x as `kernels::exp` has it, bit for bit.  Source: Cephes, expf.
 __device__ inline float exponential(float x) {

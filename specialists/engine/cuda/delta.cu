@@ -1,8 +1,9 @@
-// Gated delta net (2412.06464), as `parts/delta.rs`: what a row projects is taken apart, passes through a convolution over
-// time, and then through the state of each head of values.
+// Gated delta net (2412.06464), as `parts/delta.rs`: what a row projects is taken apart, passes
+// through a convolution over time, and then through the state of each head of values.
 //
-// A sequence's state is F32: the convolution's past [taps - 1, channels], then a matrix for each head of values, [value,
-// key].  Channels are queries [key heads, head_dim], keys alike, and values [value heads, head_dim].
+// A sequence's state is F32: the convolution's past [taps - 1, channels], then a matrix for each
+// head of values, [value, key].  Channels are queries [key heads, head_dim], keys alike, and values
+// [value heads, head_dim].
 #include "common.cuh"
 
 // Rows of one sequence in a step, one after the other, and where its state of this layer is.
@@ -13,11 +14,11 @@ struct Stretch {
 
 constexpr int MOST_TAPS = 8;
 
-// For each head of keys a row holds query, key, its values and their gates, `share` each of the latter: all [rows, key heads,
-// (2 + 2 share) head_dim] becomes qkv [rows, channels] and z [rows, value heads, head_dim].
-// Grid: (numbers of a row / THREADS, most rows).
-extern "C" __global__ void untangle(const float *all, const uint32_t *rows, float *qkv, float *z, int key_heads, int share,
-                                    int head_dim) {
+// For each head of keys a row holds query, key, its values and their gates, `share` each of the
+// latter: all [rows, key heads, (2 + 2 share) head_dim] becomes qkv [rows, channels] and z [rows,
+// value heads, head_dim]. Grid: (numbers of a row / THREADS, most rows).
+extern "C" __global__ void untangle(const float *all, const uint32_t *rows, float *qkv, float *z,
+                                    int key_heads, int share, int head_dim) {
     int group = (2 + 2 * share) * head_dim, i = blockIdx.x * THREADS + threadIdx.x;
     size_t row = blockIdx.y;
     if (row >= *rows || i >= key_heads * group) {
@@ -39,11 +40,13 @@ extern "C" __global__ void untangle(const float *all, const uint32_t *rows, floa
 // ln(1 + e^x); above 20 it is x.
 __device__ inline float softplus(float x) { return x > 20.0f ? x : log1pf(expf(x)); }
 
-// How much is learnt, beta, and what states are multiplied by, decay: both [rows, value heads].  Of head h the inputs are at
-// [r * in_row + h / share * in_group + h % share] of `betas` and `alphas`, so that they may lie apart or in turn.
-// dt is added to alpha; a is what a step of time is multiplied by.  Grid: most rows; a thread has a head.
-extern "C" __global__ void rates(const float *betas, const float *alphas, int in_row, int in_group, int share, const float *dt,
-                                 const float *a, const uint32_t *rows, float *beta, float *decay, int heads) {
+// How much is learnt, beta, and what states are multiplied by, decay: both [rows, value heads].  Of
+// head h the inputs are at [r * in_row + h / share * in_group + h % share] of `betas` and `alphas`,
+// so that they may lie apart or in turn. dt is added to alpha; a is what a step of time is
+// multiplied by.  Grid: most rows; a thread has a head.
+extern "C" __global__ void rates(const float *betas, const float *alphas, int in_row, int in_group,
+                                 int share, const float *dt, const float *a, const uint32_t *rows,
+                                 float *beta, float *decay, int heads) {
     size_t row = blockIdx.x;
     if (row >= *rows) {
         return;
@@ -55,11 +58,12 @@ extern "C" __global__ void rates(const float *betas, const float *alphas, int in
     }
 }
 
-// out[r, c] = silu(sum over taps of kernel[c, t] * x[r - taps + 1 + t, c]), where what came before the stretch is its past.
-// x, out [rows, channels], not one; kernel [channels, taps], oldest first; stretch_of [rows].
-// Grid: (channels / THREADS, most rows).
-extern "C" __global__ void convolve(const float *x, const float *kernel, const Stretch *stretches, const uint32_t *stretch_of,
-                                    const uint32_t *rows, float *out, int channels, int taps) {
+// out[r, c] = silu(sum over taps of kernel[c, t] * x[r - taps + 1 + t, c]), where what came before
+// the stretch is its past. x, out [rows, channels], not one; kernel [channels, taps], oldest first;
+// stretch_of [rows]. Grid: (channels / THREADS, most rows).
+extern "C" __global__ void convolve(const float *x, const float *kernel, const Stretch *stretches,
+                                    const uint32_t *stretch_of, const uint32_t *rows, float *out,
+                                    int channels, int taps) {
     int c = blockIdx.x * THREADS + threadIdx.x;
     size_t row = blockIdx.y;
     if (row >= *rows || c >= channels) {
@@ -71,14 +75,16 @@ extern "C" __global__ void convolve(const float *x, const float *kernel, const S
     float sum = 0;
     for (int t = 0; t < taps; t++) {
         int at = index + t - (taps - 1);
-        float v = at < 0 ? past[size_t(at + taps - 1) * channels + c] : x[(size_t(s.first) + at) * channels + c];
+        float v = at < 0 ? past[size_t(at + taps - 1) * channels + c]
+                         : x[(size_t(s.first) + at) * channels + c];
         sum += v * kernel[c * taps + t];
     }
     out[row * channels + c] = silu(sum);
 }
 
 // The past becomes that of each stretch's last row.  Grid: (channels / THREADS, most stretches).
-extern "C" __global__ void remember(const float *x, const Stretch *stretches, const uint32_t *count, int channels, int taps) {
+extern "C" __global__ void remember(const float *x, const Stretch *stretches, const uint32_t *count,
+                                    int channels, int taps) {
     int c = blockIdx.x * THREADS + threadIdx.x;
     if (blockIdx.y >= *count || c >= channels) {
         return;
@@ -88,21 +94,25 @@ extern "C" __global__ void remember(const float *x, const Stretch *stretches, co
     float last[MOST_TAPS];
     for (int t = 0; t < taps - 1; t++) {
         int at = int(s.count) + t - (taps - 1);
-        last[t] = at < 0 ? past[size_t(at + taps - 1) * channels + c] : x[(size_t(s.first) + at) * channels + c];
+        last[t] = at < 0 ? past[size_t(at + taps - 1) * channels + c]
+                         : x[(size_t(s.first) + at) * channels + c];
     }
     for (int t = 0; t < taps - 1; t++) {
         past[size_t(t) * channels + c] = last[t];
     }
 }
 
-// Each stretch's rows through its states, one after the other.  qkv [rows, channels], convolved, queries and keys of length
-// one; beta, decay [rows, value heads]; out [rows, value heads, head_dim].
+// Each stretch's rows through its states, one after the other.  qkv [rows, channels], convolved,
+// queries and keys of length one; beta, decay [rows, value heads]; out [rows, value heads,
+// head_dim].
 //
-// A line of a state, all keys of one value, meets the others nowhere: a warp has one, in registers, from the first row
-// to the last.  Head h of values goes with head h / (value heads / key heads) of keys, or, `in_turn`, with h % key heads.
-// Grid: (head_dim / lines, value heads, most stretches); head_dim is a multiple of 32 and at most 256.
-extern "C" __global__ void recur(const float *qkv, const float *beta, const float *decay, const Stretch *stretches,
-                                 const uint32_t *count, float *out, int key_heads, int head_dim, int in_turn, int past) {
+// A line of a state, all keys of one value, meets the others nowhere: a warp has one, in registers,
+// from the first row to the last.  Head h of values goes with head h / (value heads / key heads) of
+// keys, or, `in_turn`, with h % key heads. Grid: (head_dim / lines, value heads, most stretches);
+// head_dim is a multiple of 32 and at most 256.
+extern "C" __global__ void recur(const float *qkv, const float *beta, const float *decay,
+                                 const Stretch *stretches, const uint32_t *count, float *out,
+                                 int key_heads, int head_dim, int in_turn, int past) {
     constexpr int EACH = 256 / WARP;
     int lane = threadIdx.x % WARP, line = blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP;
     int head = blockIdx.y, heads = gridDim.y, each = head_dim / WARP;
@@ -112,7 +122,8 @@ extern "C" __global__ void recur(const float *qkv, const float *beta, const floa
     Stretch s = stretches[blockIdx.z];
     int key_head = in_turn ? head % key_heads : head / (heads / key_heads);
     int keys = key_heads * head_dim, channels = 2 * keys + heads * head_dim;
-    float *states = reinterpret_cast<float *>(s.state) + past + (size_t(head) * head_dim + line) * head_dim;
+    float *states =
+        reinterpret_cast<float *>(s.state) + past + (size_t(head) * head_dim + line) * head_dim;
     float state[EACH];
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
@@ -149,10 +160,10 @@ extern "C" __global__ void recur(const float *qkv, const float *beta, const floa
     }
 }
 
-// out = x / rms(x) * weight * silu(z), head by head; x, z, out [rows, heads, head_dim], weight [head_dim]; x and out may be
-// one.  Grid: (heads, most rows); one warp.
-extern "C" __global__ void gated_norm(const float *x, const float *z, const float *weight, const uint32_t *rows, float *out,
-                                      int head_dim, float eps) {
+// out = x / rms(x) * weight * silu(z), head by head; x, z, out [rows, heads, head_dim], weight
+// [head_dim]; x and out may be one.  Grid: (heads, most rows); one warp.
+extern "C" __global__ void gated_norm(const float *x, const float *z, const float *weight,
+                                      const uint32_t *rows, float *out, int head_dim, float eps) {
     if (blockIdx.y >= *rows) {
         return;
     }

@@ -1,4 +1,5 @@
-// Rows of a matrix as F32: out[r] = matrix[tokens[r]] * scale, the numbers of `kernels/dequantise.rs` bit for bit.
+// Rows of a matrix as F32: out[r] = matrix[tokens[r]] * scale, the numbers of
+// `kernels/dequantise.rs` bit for bit.
 //
 // matrix: `k` weights a row, `row_bytes` apart.  tokens [rows].  out [rows, k].
 // Grid: (parts of 32 numbers / 32, most rows); a thread has one part.
@@ -20,8 +21,8 @@ __device__ void put(const Small &s, int offset, bool least, float scale, float *
 }
 
 template <class F>
-__device__ void embed_parts(const uint8_t *matrix, const uint32_t *tokens, const uint32_t *rows, float *out, int k, int row_bytes,
-                            float scale) {
+__device__ void embed_parts(const uint8_t *matrix, const uint32_t *tokens, const uint32_t *rows,
+                            float *out, int k, int row_bytes, float scale) {
     uint32_t row = blockIdx.y;
     int part = blockIdx.x * WARP + threadIdx.x;
     if (row >= *rows || part >= k / PART) {
@@ -32,8 +33,8 @@ __device__ void embed_parts(const uint8_t *matrix, const uint32_t *tokens, const
 }
 
 template <class F>
-__device__ void embed_numbers(const uint8_t *matrix, const uint32_t *tokens, const uint32_t *rows, float *out, int k, int row_bytes,
-                              float scale) {
+__device__ void embed_numbers(const uint8_t *matrix, const uint32_t *tokens, const uint32_t *rows,
+                              float *out, int k, int row_bytes, float scale) {
     uint32_t row = blockIdx.y;
     if (row >= *rows) {
         return;
@@ -45,10 +46,11 @@ __device__ void embed_numbers(const uint8_t *matrix, const uint32_t *tokens, con
     }
 }
 
-#define EMBED(OF, NAME, F)                                                                                             \
-    extern "C" __global__ void embed_##NAME(const uint8_t *matrix, const uint32_t *tokens, const uint32_t *rows,       \
-                                            float *out, int k, int row_bytes, float scale) {                           \
-        OF<F>(matrix, tokens, rows, out, k, row_bytes, scale);                                                         \
+#define EMBED(OF, NAME, F)                                                                 \
+    extern "C" __global__ void embed_##NAME(const uint8_t *matrix, const uint32_t *tokens, \
+                                            const uint32_t *rows, float *out, int k,       \
+                                            int row_bytes, float scale) {                  \
+        OF<F>(matrix, tokens, rows, out, k, row_bytes, scale);                             \
     }
 #define PARTS(NAME, F) EMBED(embed_parts, NAME, F)
 #define NUMBERS(NAME, F) EMBED(embed_numbers, NAME, F)

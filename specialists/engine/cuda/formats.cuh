@@ -1,10 +1,10 @@
-// How weights lie in a file, and how 32 of them become registers.  Layouts are ggml's; the CPU reads them in
-// `kernels/blocks.rs` and `kernels/supers.rs`.
+// How weights lie in a file, and how 32 of them become registers.  Layouts are ggml's; the CPU
+// reads them in `kernels/blocks.rs` and `kernels/supers.rs`.
 //
 // A format's `part` reads the p-th 32 weights of a row.  A weight of a block format is
 //     scale * (stored - OFFSET) + least
-// and of a format in super-blocks of 256, with small scales for 16 weights each (the same twice where a small block is
-// 32),
+// and of a format in super-blocks of 256, with small scales for 16 weights each (the same twice
+// where a small block is 32),
 //     scale * small[h] * (stored - OFFSET) - least * less[h].
 // Word g of `w` holds the stored numbers of weights 4g to 4g + 3, a byte each.
 //
@@ -53,9 +53,12 @@ __device__ inline void words(const uint8_t *p, int *out) {
 }
 
 // A scale, at an even address.
-__device__ inline float half_at(const uint8_t *p) { return from_half(*reinterpret_cast<const uint16_t *>(p)); }
+__device__ inline float half_at(const uint8_t *p) {
+    return from_half(*reinterpret_cast<const uint16_t *>(p));
+}
 
-// Sixteen bytes are 32 nibbles: weight i in the low half of byte i for i < 16, in the high half of byte i - 16 otherwise.
+// Sixteen bytes are 32 nibbles: weight i in the low half of byte i for i < 16, in the high half of
+// byte i - 16 otherwise.
 template <int ALIGN>
 __device__ inline void nibbles(const uint8_t *p, int *w) {
     int v[4];
@@ -134,7 +137,8 @@ struct Q5_1 {
     }
 };
 
-// Four numbers of four bits (E2M1), twice as large, as signed bytes; `v` holds their codes in its low half.
+// Four numbers of four bits (E2M1), twice as large, as signed bytes; `v` holds their codes in its
+// low half.
 __device__ inline unsigned four_bits(unsigned v) {
     unsigned plus = __byte_perm(0x03020100, 0x0c080604, v & 0x7777);
     unsigned minus = __byte_perm(0xfdfeff00, 0xf4f8fafc, v & 0x7777);
@@ -148,7 +152,8 @@ struct MXFP4 {
     static constexpr bool LEAST = false;
     __device__ static Block part(const uint8_t *row, int p) {
         const uint8_t *at = row + size_t(p) * BYTES;
-        // Half of 2^(exponent - 127), since the numbers are doubled; the two smallest are below the normal numbers.
+        // Half of 2^(exponent - 127), since the numbers are doubled; the two smallest are below the
+        // normal numbers.
         unsigned exponent = at[0];
         unsigned bits = exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23;
         Block b{{}, __uint_as_float(bits), 0};
@@ -156,7 +161,8 @@ struct MXFP4 {
         words<4, 1>(at + 1, v);
         for (int g = 0; g < 4; g++) {
             // Weights g and g + 16 lie side by side: the even bytes are the former.
-            unsigned first = four_bits(unsigned(v[g]) & 0xffff), last = four_bits(unsigned(v[g]) >> 16);
+            unsigned first = four_bits(unsigned(v[g]) & 0xffff),
+                     last = four_bits(unsigned(v[g]) >> 16);
             b.w[g] = int(__byte_perm(first, last, 0x6420));
             b.w[g + 4] = int(__byte_perm(first, last, 0x7531));
         }
@@ -259,7 +265,11 @@ struct Q3_K {
     __device__ static Small part(const uint8_t *row, int p) {
         const uint8_t *at = row + size_t(p / 8) * BYTES;
         int j = p % 8;
-        Small s{{}, half_at(at + 108), 0, {small_scale(at + 96, 2 * j), small_scale(at + 96, 2 * j + 1)}, {}};
+        Small s{{},
+                half_at(at + 108),
+                0,
+                {small_scale(at + 96, 2 * j), small_scale(at + 96, 2 * j + 1)},
+                {}};
         field<2>(at + 32 + 32 * (j / 4), 2 * (j % 4), 0x03030303, s.w);
         above<2>(at, j, 0x01010101, 2, s.w);
         return s;
@@ -293,7 +303,9 @@ struct F16 {
 
 struct BF16 {
     static constexpr int BYTES = 2;
-    __device__ static float one(const uint8_t *p) { return from_brain(*reinterpret_cast<const uint16_t *>(p)); }
+    __device__ static float one(const uint8_t *p) {
+        return from_brain(*reinterpret_cast<const uint16_t *>(p));
+    }
     __device__ static void eight(const uint8_t *p, float *out) {
         int v[4];
         words<4, 16>(p, v);
@@ -305,5 +317,6 @@ struct BF16 {
 
 // X(name in kernels, type) for each.
 #define NUMBER_FORMATS(X) X(f32, F32) X(f16, F16) X(bf16, BF16)
-#define BLOCK_FORMATS(X) X(q4_0, Q4_0) X(q4_1, Q4_1) X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) X(mxfp4, MXFP4)
+#define BLOCK_FORMATS(X) \
+    X(q4_0, Q4_0) X(q4_1, Q4_1) X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) X(mxfp4, MXFP4)
 #define SUPER_FORMATS(X) X(q2_k, Q2_K) X(q3_k, Q3_K) X(q4_k, Q4_K) X(q5_k, Q5_K) X(q6_k, Q6_K)

@@ -1,9 +1,13 @@
-// Heads of queries, keys and values after their projection: norm, then rotation (RoFormer, 2104.09864).
+// Heads of queries, keys and values after their projection: norm, then rotation (RoFormer,
+// 2104.09864).
 //
-// in: head h of row r begins at in[r * in_row + h * in_head], so that queries are read from between their gates.
-// out: at out[r * out_row + h * head_dim].  in and out may be one unless heads are normed together.
-// weight: [head_dim], or [heads, head_dim] together; not read otherwise.  cos and sin [rows, turned / 2]; nothing turns with
-// `turned` 0.
+// - in: head h of row r begins at in[r * in_row + h * in_head], so that queries are read from
+//   between their gates.
+// - out: at out[r * out_row + h * head_dim].  It may be `in` where heads lie there alike, unless
+//   they are normed together.
+// - weight: [head_dim], or [heads, head_dim] together; not read otherwise.
+// - cos and sin: [rows, turned / 2]; nothing turns with `turned` 0.
+//
 // Grid: (heads, most rows); HEAD_THREADS threads have a head.
 #include "common.cuh"
 
@@ -23,9 +27,10 @@ enum Norm {
     LENGTH = 4,
 };
 
-extern "C" __global__ void turn_heads(const float *in, int in_row, int in_head, const float *weight, const float *cos,
-                                      const float *sin, const uint32_t *rows, float *out, int out_row, int head_dim,
-                                      int turned, int neighbours, int norm, float eps) {
+extern "C" __global__ void turn_heads(const float *in, int in_row, int in_head, const float *weight,
+                                      const float *cos, const float *sin, const uint32_t *rows,
+                                      float *out, int out_row, int head_dim, int turned,
+                                      int neighbours, int norm, float eps) {
     __shared__ float head[MOST];
     size_t row = blockIdx.y;
     int h = blockIdx.x, heads = gridDim.x;
@@ -42,7 +47,8 @@ extern "C" __global__ void turn_heads(const float *in, int in_row, int in_head, 
             sum = fmaf(v, v, sum);
         }
         sum = sum_of_block<HEAD_THREADS>(sum);
-        scale = norm == LENGTH ? 1.0f / sqrtf(sum + eps) : inverse_rms(sum, (last - first) * head_dim, eps);
+        scale = norm == LENGTH ? 1.0f / sqrtf(sum + eps)
+                               : inverse_rms(sum, (last - first) * head_dim, eps);
     }
     if (norm == EACH || norm == TOGETHER) {
         weight += norm == TOGETHER ? h * head_dim : 0;
@@ -62,7 +68,8 @@ extern "C" __global__ void turn_heads(const float *in, int in_row, int in_head, 
         }
         int pair = neighbours ? i / 2 : i % half;
         bool second = neighbours ? i % 2 : i >= half;
-        float x = head[neighbours ? 2 * pair : pair], y = head[neighbours ? 2 * pair + 1 : pair + half];
+        float x = head[neighbours ? 2 * pair : pair],
+              y = head[neighbours ? 2 * pair + 1 : pair + half];
         float c = cos[row * half + pair], s = sin[row * half + pair];
         out[i] = second ? x * s + y * c : x * c - y * s;
     }

@@ -1,7 +1,8 @@
 // RMS norms (1910.07467) of rows: out[r] = x[r] / rms(x[r]) * weight.
 //
-// x, out [rows, dim]; they may be one.  weight [dim].  A block has a row; squares are added in F32 by `sum_of_block`.
-// Grid: most rows; THREADS threads.
+// x, out [rows, dim]; they may be one.  weight [dim].  Squares are added in F32 by `sum_of_block`.
+//
+// Grid: most rows; THREADS threads have a row.
 #include "common.cuh"
 
 __device__ float squares(const float *x, int dim) {
@@ -12,7 +13,8 @@ __device__ float squares(const float *x, int dim) {
     return sum_of_block<THREADS>(sum);
 }
 
-extern "C" __global__ void rms_norm(const float *x, const float *weight, const uint32_t *rows, float *out, int dim, float eps) {
+extern "C" __global__ void rms_norm(const float *x, const float *weight, const uint32_t *rows,
+                                    float *out, int dim, float eps) {
     size_t row = blockIdx.x;
     if (row >= *rows) {
         return;
@@ -25,8 +27,8 @@ extern "C" __global__ void rms_norm(const float *x, const float *weight, const u
 }
 
 // What a router of gemma4 reads: out = x / rms(x) * (by * weight).
-extern "C" __global__ void unit_norm(const float *x, const float *weight, const uint32_t *rows, float *out, int dim, float eps,
-                                     float by) {
+extern "C" __global__ void unit_norm(const float *x, const float *weight, const uint32_t *rows,
+                                     float *out, int dim, float eps, float by) {
     size_t row = blockIdx.x;
     if (row >= *rows) {
         return;
@@ -41,7 +43,8 @@ extern "C" __global__ void unit_norm(const float *x, const float *weight, const 
 // What passes through an expert that every token takes: out[r] = y[r] * sigmoid(gate · x[r]).
 //
 // y, out [rows, dim]; x [rows, dim], gate [dim]; y and out may be one.
-extern "C" __global__ void gate_rows(const float *y, const float *x, const float *gate, const uint32_t *rows, float *out, int dim) {
+extern "C" __global__ void gate_rows(const float *y, const float *x, const float *gate,
+                                     const uint32_t *rows, float *out, int dim) {
     size_t row = blockIdx.x;
     if (row >= *rows) {
         return;
@@ -59,7 +62,8 @@ extern "C" __global__ void gate_rows(const float *y, const float *x, const float
 // Logits of rows that hold what is no number become none: products of some formats pass over such.
 //
 // x [rows, dim], logits [rows, vocab].
-extern "C" __global__ void refuse(const float *x, const uint32_t *rows, float *logits, int dim, int vocab) {
+extern "C" __global__ void refuse(const float *x, const uint32_t *rows, float *logits, int dim,
+                                  int vocab) {
     size_t row = blockIdx.x;
     if (row >= *rows) {
         return;

@@ -1,9 +1,10 @@
 // Rows of weights times rows of activations, in units: some rows of activations with one matrix.
 //
-// An output is eight sums, one a lane: lane j takes the 32-blocks b with b mod 8 = j, in super-blocks the small block j of
-// each, in rows of numbers the groups g of eight with g mod 8 = j, in rising order by fma; then the eight are added in halves.
-// So its bits depend on its row of weights and its row of activations alone: not on the unit, nor on what else is in it.
-// Products of quantised numbers are sums of integers, so exact.
+// An output is eight sums, one a lane: lane j takes the 32-blocks b with b mod 8 = j, in
+// super-blocks the small block j of each, in rows of numbers the groups g of eight with g mod 8 =
+// j, in rising order by fma; then the eight are added in halves. So its bits depend on its row of
+// weights and its row of activations alone: not on the unit, nor on what else is in it. Products of
+// quantised numbers are sums of integers, so exact.
 //
 // Weights are read once for all rows of a unit, up to PICKS.
 #pragma once
@@ -19,8 +20,8 @@ constexpr int ROWS_OF_BLOCK = PRODUCT_THREADS / LANES;
 // Rows of activations in a unit.
 constexpr int PICKS = 8;
 
-// Rows of activations that share a matrix.  Its outputs are rows `first` and on; so are its inputs, or they are
-// picks[first] and on.
+// Rows of activations that share a matrix.  Its outputs are rows `first` and on; so are its inputs,
+// or they are picks[first] and on.
 struct Unit {
     uint32_t expert, first, count;
 };
@@ -70,7 +71,8 @@ __device__ inline bool unit_of(const Product &p, uint32_t index, Unit &unit) {
 // The sums of one lane of a row of weights with N rows of activations, `at[r]` each.
 template <class F, int N>
 struct Numbers {
-    __device__ static void add(const uint8_t *row, const Product &p, const Rounded &x, const uint32_t *at, int lane, float *sums) {
+    __device__ static void add(const uint8_t *row, const Product &p, const Rounded &x,
+                               const uint32_t *at, int lane, float *sums) {
         auto *floats = static_cast<const float *>(x.quants);
         bool wide = p.k % 8 == 0;
         for (int g = lane; g * 8 < p.k; g += LANES) {
@@ -79,7 +81,8 @@ struct Numbers {
                 F::eight(row + size_t(g) * 8 * F::BYTES, w);
 #pragma unroll
                 for (int r = 0; r < N; r++) {
-                    F32::eight(reinterpret_cast<const uint8_t *>(floats + size_t(at[r]) * p.k + g * 8), y);
+                    F32::eight(
+                        reinterpret_cast<const uint8_t *>(floats + size_t(at[r]) * p.k + g * 8), y);
 #pragma unroll
                     for (int i = 0; i < 8; i++) {
                         sums[r] = fmaf(w[i], y[i], sums[r]);
@@ -105,7 +108,8 @@ __device__ inline void quants_of(const Rounded &x, size_t part, int *y) {
 
 template <class F, int N>
 struct Blocks {
-    __device__ static void add(const uint8_t *row, const Product &p, const Rounded &x, const uint32_t *at, int lane, float *sums) {
+    __device__ static void add(const uint8_t *row, const Product &p, const Rounded &x,
+                               const uint32_t *at, int lane, float *sums) {
         int blocks = p.k / PART;
         for (int b = lane; b < blocks; b += LANES) {
             Block w = F::part(row, b);
@@ -130,7 +134,8 @@ struct Blocks {
 
 template <class F, int N>
 struct Supers {
-    __device__ static void add(const uint8_t *row, const Product &p, const Rounded &x, const uint32_t *at, int lane, float *sums) {
+    __device__ static void add(const uint8_t *row, const Product &p, const Rounded &x,
+                               const uint32_t *at, int lane, float *sums) {
         int parts = p.k / PART;
         for (int b = lane; b < parts; b += LANES) {
             Small w = F::part(row, b);
@@ -162,11 +167,11 @@ struct Supers {
     }
 };
 
-// What N rows of activations give with this lane's row of weights of each matrix, MATRICES of one shape; every lane has
-// all of it.  Rows beyond `unit.count` are the last one again.
+// What N rows of activations give with this lane's row of weights of each matrix, MATRICES of one
+// shape; every lane has all of it.  Rows beyond `unit.count` are the last one again.
 template <template <class, int> class How, class F, int N, int MATRICES>
-__device__ inline void outputs(const Product (&p)[MATRICES], const Rounded &x, const Unit &unit, int row,
-                               float (&out)[MATRICES][PICKS]) {
+__device__ inline void outputs(const Product (&p)[MATRICES], const Rounded &x, const Unit &unit,
+                               int row, float (&out)[MATRICES][PICKS]) {
     uint32_t at[N];
 #pragma unroll
     for (int r = 0; r < N; r++) {
@@ -187,7 +192,8 @@ __device__ inline void outputs(const Product (&p)[MATRICES], const Rounded &x, c
             }
             continue;
         }
-        auto *weights = reinterpret_cast<const uint8_t *>(slot + p[m].offset) + size_t(row) * p[m].row_bytes;
+        auto *weights =
+            reinterpret_cast<const uint8_t *>(slot + p[m].offset) + size_t(row) * p[m].row_bytes;
         How<F, N>::add(weights, p[m], x, at, threadIdx.x % LANES, out[m]);
 #pragma unroll
         for (int r = 0; r < N; r++) {
@@ -199,9 +205,11 @@ __device__ inline void outputs(const Product (&p)[MATRICES], const Rounded &x, c
     }
 }
 
-// Grid: (rows of weights / ROWS_OF_BLOCK, most units).  `act` is what comes of gate and up; with one matrix it is not read.
+// Grid: (rows of weights / ROWS_OF_BLOCK, most units).  `act` is what comes of gate and up; with
+// one matrix it is not read.
 template <template <class, int> class How, class F, int MATRICES>
-__device__ inline void multiply(const Product (&p)[MATRICES], const Rounded &x, int act, float *out) {
+__device__ inline void multiply(const Product (&p)[MATRICES], const Rounded &x, int act,
+                                float *out) {
     Unit unit;
     int row = blockIdx.x * ROWS_OF_BLOCK + threadIdx.x / LANES;
     if (!unit_of(p[0], blockIdx.y, unit)) {

@@ -1,12 +1,15 @@
 // Rows of activations rounded to eight bits, the numbers of `kernels/activations.rs` bit for bit.
 //
-// x [rows, k].  quants [rows, k].  Rows that hold what is no number become any quants, under a scale that is none.
+// x [rows, k].  quants [rows, k].  Rows that hold what is no number become any quants, under a
+// scale that is none.
 #include "common.cuh"
 
 // Adding it leaves the nearest integer in the lowest bits.
 constexpr float INTEGERS = 12582912.0f;
 
-__device__ int8_t rounded(float v, float inverse) { return int8_t(__float_as_uint(v * inverse + INTEGERS)); }
+__device__ int8_t rounded(float v, float inverse) {
+    return int8_t(__float_as_uint(v * inverse + INTEGERS));
+}
 
 // The largest of all lanes; as integers, sizes are in order and what is no number is largest.
 __device__ uint32_t largest(uint32_t most) {
@@ -16,10 +19,11 @@ __device__ uint32_t largest(uint32_t most) {
     return most;
 }
 
-// Blocks of 32.  scales, sums and totals [rows, k / 32]: the scale, the sum of the quants, and what a least value is
-// multiplied with.  Grid: (blocks / 8, most rows); a warp has a block, a lane a number.
-extern "C" __global__ void quantise_q8(const float *x, const uint32_t *rows, int8_t *quants, float *scales, int *sums, float *totals,
-                                       int k) {
+// Blocks of 32.  scales, sums and totals [rows, k / 32]: the scale, the sum of the quants, and what
+// a least value is multiplied with.  Grid: (blocks / 8, most rows); a warp has a block, a lane a
+// number.
+extern "C" __global__ void quantise_q8(const float *x, const uint32_t *rows, int8_t *quants,
+                                       float *scales, int *sums, float *totals, int k) {
     int block = blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (blockIdx.y >= *rows || block >= k / WARP) {
         return;
@@ -44,7 +48,8 @@ extern "C" __global__ void quantise_q8(const float *x, const uint32_t *rows, int
 
 // Super-blocks of 256.  scales [rows, k / 256]; sums [rows, k / 16], of 16 quants each.
 // Grid: (super-blocks / 8, most rows); a warp has a super-block, a lane eight numbers.
-extern "C" __global__ void quantise_q8k(const float *x, const uint32_t *rows, int8_t *quants, float *scales, int16_t *sums, int k) {
+extern "C" __global__ void quantise_q8k(const float *x, const uint32_t *rows, int8_t *quants,
+                                        float *scales, int16_t *sums, int k) {
     constexpr int SUPER = 256, EACH = SUPER / WARP;
     int super = blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (blockIdx.y >= *rows || super >= k / SUPER) {
@@ -57,7 +62,8 @@ extern "C" __global__ void quantise_q8k(const float *x, const uint32_t *rows, in
         most = max(most, __float_as_uint(x[i]) & 0x7fffffff);
     }
     most = largest(most);
-    // The first of the largest in size becomes -127, whatever its sign: the lowest place, its sign below.
+    // The first of the largest in size becomes -127, whatever its sign: the lowest place, its sign
+    // below.
     uint32_t first = ~0u;
     for (int i = EACH - 1; i >= 0; i--) {
         uint32_t bits = __float_as_uint(x[i]);

@@ -1,12 +1,15 @@
-// Experts of each row and their gates: with the row's mask, and without, as `parts/routed.rs` chooses.
+// Experts of each row and their gates: with the row's mask, and without, as `parts/routed.rs`
+// chooses.
 //
-// logits [rows, experts], at most MOST experts, of which at most CHOSEN are chosen.  masks [rows]: where a row's bits of this layer begin once `mask_offset`
-// bytes are added, an expert a bit in words of 64; zero, or no masks at all, is no mask.  Of each row, best first:
-// ids and gates [rows, top_k] with the mask, full_ids and full_gates without it, and the share of the full gates that is on
-// experts out of the mask, missing [rows].
+// - logits: [rows, experts], at most MOST experts, of which at most CHOSEN are chosen.
+// - masks: [rows], where a row's bits of this layer begin once `mask_offset` bytes are added, an
+//   expert a bit in words of 64; zero, or no masks at all, is no mask.
+// - ids and gates: [rows, top_k], best first, with the mask; full_ids and full_gates without it.
+// - missing: [rows], the share of the full gates that is on experts out of the mask.
 //
-// Ties go to the lower index.  Sums run over experts in order, one after the other, so that what is masked, a zero, changes
-// no bit of the others: they are those of a router without it.
+// Ties go to the lower index.  Sums run over experts in order, one after the other, so that what is
+// masked, a zero, changes no bit of the others: they are those of a router without it.
+//
 // Grid: most rows; one warp.
 #include "common.cuh"
 
@@ -26,8 +29,8 @@ __device__ inline uint32_t order(float v) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// The largest of a warp's values, the lowest index among equals.  Lane l holds those of experts l, l + 32, ...; `taken` has
-// a bit for each that is out.
+// The largest of a warp's values, the lowest index among equals.  Lane l holds those of experts l,
+// l + 32, ...; `taken` has a bit for each that is out.
 __device__ inline uint32_t largest(const float *values, int experts, uint32_t taken) {
     uint64_t best = 0;
     for (int i = 0; i < EACH; i++) {
@@ -69,7 +72,8 @@ __device__ inline void softmax(float *values, int n) {
 }
 
 // Chooses among `values`, which are destroyed; ids and gates are in shared memory.
-__device__ inline void choose(float *values, int experts, int top_k, int kind, int *ids, float *gates) {
+__device__ inline void choose(float *values, int experts, int top_k, int kind, int *ids,
+                              float *gates) {
     if (kind != OF_CHOSEN) {
         softmax(values, experts);
     }
@@ -101,8 +105,9 @@ __device__ inline void choose(float *values, int experts, int top_k, int kind, i
 }
 
 extern "C" __global__ void __launch_bounds__(WARP)
-    route(const float *logits, const uint64_t *masks, uint64_t mask_offset, const uint32_t *rows, int experts, int top_k, int kind,
-          int *ids, float *gates, int *full_ids, float *full_gates, float *missing) {
+    route(const float *logits, const uint64_t *masks, uint64_t mask_offset, const uint32_t *rows,
+          int experts, int top_k, int kind, int *ids, float *gates, int *full_ids,
+          float *full_gates, float *missing) {
     __shared__ float values[MOST];
     __shared__ int chosen[2][CHOSEN];
     __shared__ float shares[2][CHOSEN];
@@ -111,7 +116,8 @@ extern "C" __global__ void __launch_bounds__(WARP)
         return;
     }
     logits += row * experts;
-    auto *mask = masks && masks[row] ? reinterpret_cast<const uint64_t *>(masks[row] + mask_offset) : nullptr;
+    auto *mask = masks && masks[row] ? reinterpret_cast<const uint64_t *>(masks[row] + mask_offset)
+                                     : nullptr;
     // Without a mask both are one.
     int last = mask ? 1 : 0;
     for (int masked = 0; masked <= last; masked++) {

@@ -3,7 +3,8 @@
 #include "pages.cuh"
 
 template <class S>
-__device__ void store(const float *keys, const float *values, const Places &places, const uint32_t *rows, int head_dim) {
+__device__ void store(const float *keys, const float *values, const Places &places,
+                      const uint32_t *rows, int head_dim) {
     size_t row = blockIdx.y;
     int head = blockIdx.x, heads = gridDim.x;
     if (row >= *rows) {
@@ -22,9 +23,9 @@ __device__ void store(const float *keys, const float *values, const Places &plac
     }
 }
 
-#define STORE(NAME, S)                                                                                                 \
-    extern "C" __global__ void store_##NAME(const float *keys, const float *values, Places places, const uint32_t *rows,  \
-                                            int head_dim) {                                                            \
-        store<S>(keys, values, places, rows, head_dim);                                                                \
+#define STORE(NAME, S)                                                                             \
+    extern "C" __global__ void store_##NAME(const float *keys, const float *values, Places places, \
+                                            const uint32_t *rows, int head_dim) {                  \
+        store<S>(keys, values, places, rows, head_dim);                                            \
     }
 PRECISIONS(STORE)

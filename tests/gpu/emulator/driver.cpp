@@ -1,10 +1,10 @@
 // The entry points of libcuda.so.1 that the engine calls, over memory and threads of this machine.
 //
-// Promised: what works here in order works on a device in order; work is put off for as long as a device may put it off.
-// A device address is an address here.  Numbers of errors and attributes are those of cuda.h.
-// Absent: speed, contexts of several devices, everything that the engine does not call.
+// Promised: what works here in order works on a device in order; work is put off for as long as a
+// device may put it off. A device address is an address here.  Numbers of errors and attributes are
+// those of cuda.h. Absent: speed, contexts of several devices, everything that the engine does not
+// call.
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,7 +12,6 @@
 #include <elf.h>
 #include <link.h>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -32,23 +31,23 @@ enum Result {
     OK = 0,
     INVALID_VALUE = 1,
     OUT_OF_MEMORY = 2,
+    NO_DEVICE = 100,
     INVALID_IMAGE = 200,
-    NOT_FOUND = 500,
     NOT_READY = 600,
     CAPTURE_UNSUPPORTED = 900,
 };
 
-struct Module {
-    // Open while it is loaded: a loader knows a library by its path, which is the number of the file.
-    int file;
-    void *library;
-    Shared shared;
-    // By name.
-    std::map<std::string, std::unique_ptr<struct Function>> functions;
-};
 struct Function {
     Kernel kernel;
     Shared shared;
+};
+
+struct Module {
+    // Open while it is loaded: a loader knows a library by its path, which is the number of the
+    // file.
+    int file;
+    void *library;
+    std::vector<Function> functions;
 };
 
 // One call at a time; all that follows is guarded by it.
@@ -97,22 +96,32 @@ Shared shared_of(void *library) {
     return search.found;
 }
 
-}  // namespace
+} // namespace
 
 #define API extern "C" __attribute__((visibility("default"))) int
 
-API cuInit(unsigned) { return OK; }
+// EMULATOR_LACKS, so that programs can be tried with what they refuse: a device, a version, a
+// capability.
+static bool lacks(const char *what) {
+    const char *named = std::getenv("EMULATOR_LACKS");
+    return named && std::strcmp(named, what) == 0;
+}
+
+API cuInit(unsigned) { return lacks("device") ? NO_DEVICE : OK; }
 
 API cuDriverGetVersion(int *version) {
-    *version = 13000;
+    *version = lacks("version") ? 12040 : 13000;
     return OK;
 }
 
 API cuGetErrorName(int error, const char **name) {
     static const std::map<int, const char *> names = {
-        {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
-        {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"}, {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
-        {NOT_READY, "CUDA_ERROR_NOT_READY"},         {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+        {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
+        {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+        {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+        {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
+        {NOT_READY, "CUDA_ERROR_NOT_READY"},
+        {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
     };
     auto found = names.find(error);
     *name = found == names.end() ? "CUDA_ERROR_UNKNOWN" : found->second;
@@ -122,8 +131,7 @@ API cuGetErrorName(int error, const char **name) {
 API cuGetErrorString(int error, const char **text) { return cuGetErrorName(error, text); }
 
 API cuDeviceGetCount(int *count) {
-    // As a machine whose driver finds no device.
-    *count = std::getenv("EMULATOR_NO_DEVICE") ? 0 : 1;
+    *count = 1;
     return OK;
 }
 
@@ -141,7 +149,7 @@ API cuDeviceGetAttribute(int *value, int attribute, int) {
     constexpr int PROCESSORS = 16, MAJOR = 75, MINOR = 76;
     switch (attribute) {
     case PROCESSORS: *value = 4; return OK;
-    case MAJOR: *value = 9; return OK;
+    case MAJOR: *value = lacks("capability") ? 7 : 9; return OK;
     case MINOR: *value = 0; return OK;
     default: return INVALID_VALUE;
     }
@@ -281,7 +289,9 @@ API cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, Stream *strea
     }
     // Other memory may change once the call returns.
     auto *start = static_cast<const char *>(from);
-    stream->ask([to, copy = std::vector<char>(start, start + bytes)] { std::memcpy(to, copy.data(), copy.size()); });
+    stream->ask([to, copy = std::vector<char>(start, start + bytes)] {
+        std::memcpy(to, copy.data(), copy.size());
+    });
     return OK;
 }
 
@@ -316,16 +326,19 @@ API cuModuleLoadData(Module **module, const void *image) {
     size_t bytes = header->e_shoff + size_t(header->e_shnum) * header->e_shentsize;
     int file = memfd_create("kernels", MFD_CLOEXEC);
     bool written = file >= 0 && write(file, image, bytes) == ssize_t(bytes);
-    void *library = written ? dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
+    void *library =
+        written ? dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL)
+                : nullptr;
     if (!library) {
-        std::fprintf(stderr, "emulated device: %s\n", written ? dlerror() : "there is no memory for a module");
+        std::fprintf(stderr, "emulated device: %s\n",
+                     written ? dlerror() : "there is no memory for a module");
         close(file);
         return INVALID_IMAGE;
     }
-    auto *made = new Module{file, library, shared_of(library), {}};
+    auto *made = new Module{file, library, {}};
     auto *kernel = static_cast<const Kernel *>(dlsym(library, "emulator_kernels"));
     for (; kernel && kernel->name; kernel++) {
-        made->functions[kernel->name] = std::make_unique<Function>(Function{*kernel, made->shared});
+        made->functions.push_back({*kernel, shared_of(library)});
     }
     *module = made;
     return OK;
@@ -340,21 +353,31 @@ API cuModuleUnload(Module *module) {
     return OK;
 }
 
-API cuModuleGetFunction(Function **function, Module *module, const char *name) {
-    Guard guard(lock);
-    auto found = module->functions.find(name);
-    if (found == module->functions.end()) {
-        return NOT_FOUND;
-    }
-    *function = found->second.get();
+API cuModuleGetFunctionCount(unsigned *count, Module *module) {
+    *count = module->functions.size();
     return OK;
 }
 
-API cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned,
-                   Stream *stream, void **parameters, void **) {
+API cuModuleEnumerateFunctions(Function **functions, unsigned count, Module *module) {
+    for (unsigned i = 0; i < count; i++) {
+        functions[i] = &module->functions[i];
+    }
+    return OK;
+}
+
+API cuFuncGetName(const char **name, Function *function) {
+    *name = function->kernel.name;
+    return OK;
+}
+
+API cuFuncLoad(Function *) { return OK; }
+
+API cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                   unsigned by, unsigned bz, unsigned, Stream *stream, void **parameters, void **) {
     Guard guard(lock);
     // The limits of every device that the kernels are compiled for.
-    bool fits = gx && gy && gz && bx && by && bz && gy <= 65535 && gz <= 65535 && bx * by * bz <= 1024;
+    bool fits =
+        gx && gy && gz && bx && by && bz && gy <= 65535 && gz <= 65535 && bx * by * bz <= 1024;
     if (!fits) {
         return INVALID_VALUE;
     }

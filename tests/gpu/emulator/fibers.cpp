@@ -1,10 +1,11 @@
-// Threads of a block as fibers.  A fiber runs until it waits: for its warp, whose lanes then trade values at once, or for
-// its block.  Variables:
+// Threads of a block as fibers.  A fiber runs until it waits: for its warp, whose lanes then trade
+// values at once, or for its block.  Variables:
 //   EMULATOR_THREADS    host threads that share the blocks of a grid; 1 without it
-//   EMULATOR_BACKWARDS  blocks, warps and lanes run from the last to the first, which shows kernels that count on an order
+//   EMULATOR_BACKWARDS  blocks, warps and lanes run from the last to the first, which shows kernels
+//   that count on an order
 //
-// Before each block what its threads share is filled with patterns that are no number, so that what is read unwritten
-// is seen.
+// Before each block what its threads share is filled with patterns that are no number, so that what
+// is read unwritten is seen.
 
 #include "fibers.h"
 
@@ -12,7 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
+#include <mutex>
+#include <signal.h>
 #include <sys/mman.h>
 #include <thread>
 #include <vector>
@@ -33,8 +35,8 @@ enum class State { Runs, AtWarp, AtBlock, Ended };
 struct Fiber {
     Context context;
     State state;
-    // Values that the lane brought, and from whom it takes: of this exchange and the one before, which others may not have
-    // read yet.
+    // Values that the lane brought, and from whom it takes: of this exchange and the one before,
+    // which others may not have read yet.
     uint64_t values[2];
     unsigned from, exchanges;
 };
@@ -65,11 +67,34 @@ bool backwards() {
     return set;
 }
 
+void say(const char *what) {
+    const Worker &w = worker();
+    const Index &b = w.here.block, &t = w.here.thread;
+    std::fprintf(stderr, "emulated device: %s: block %u,%u,%u, thread %u,%u,%u: %s\n",
+                 w.kernel->name, b.x, b.y, b.z, t.x, t.y, t.z, what);
+}
+
 [[noreturn]] void fail(const char *what) {
-    Worker &w = worker();
-    std::fprintf(stderr, "emulated device: %s: block %u,%u,%u: %s\n", w.kernel->name, w.here.block.x, w.here.block.y,
-                 w.here.block.z, what);
+    say(what);
     std::abort();
+}
+
+struct sigaction handled_before;
+
+// Says where a kernel was when it touched what is not its; then whoever handled such faults before
+// does.
+void touched(int signal, siginfo_t *, void *) {
+    if (worker().now) {
+        say("it touches memory that is in no allocation");
+    }
+    sigaction(signal, &handled_before, nullptr);
+}
+
+void watch() {
+    struct sigaction action{};
+    action.sa_sigaction = touched;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, &handled_before);
 }
 
 void wait(State state) {
@@ -122,8 +147,8 @@ void run_block(Worker &w, unsigned threads) {
             munmap(w.stacks, w.fibers.size() * STACK);
         }
         w.fibers.resize(threads);
-        w.stacks = static_cast<char *>(
-            mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        w.stacks = static_cast<char *>(mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
+                                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
         if (w.stacks == MAP_FAILED) {
             fail("there is no memory for its stacks");
         }
@@ -151,7 +176,7 @@ void run_block(Worker &w, unsigned threads) {
     }
 }
 
-}  // namespace
+} // namespace
 
 extern "C" Here *emulator_here() { return &worker().here; }
 
@@ -189,8 +214,12 @@ void run(const Kernel &kernel, const void *parameters, Grid grid, Shared shared)
             }
             run_block(w, threads);
         }
+        w.now = nullptr;
     };
-    static const int most = std::getenv("EMULATOR_THREADS") ? std::atoi(std::getenv("EMULATOR_THREADS")) : 1;
+    static std::once_flag watched;
+    std::call_once(watched, watch);
+    static const int most =
+        std::getenv("EMULATOR_THREADS") ? std::atoi(std::getenv("EMULATOR_THREADS")) : 1;
     // A thread is not worth it for less.
     constexpr size_t ENOUGH = 1 << 13;
     std::vector<std::thread> others;
@@ -203,4 +232,4 @@ void run(const Kernel &kernel, const void *parameters, Grid grid, Shared shared)
     }
 }
 
-}  // namespace emulator
+} // namespace emulator

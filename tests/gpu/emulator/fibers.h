@@ -1,4 +1,5 @@
-// Runs grids of kernels: blocks one after the other on each of some host threads, threads of a block as fibers.
+// Runs grids of kernels: blocks one after the other on each of some host threads, threads of a
+// block as fibers.
 #pragma once
 
 #include "include/runtime.h"
@@ -17,4 +18,4 @@ struct Shared {
 // Ends the program, with the place, if threads of a warp or a block wait for what cannot come.
 void run(const Kernel &kernel, const void *parameters, Grid grid, Shared shared);
 
-}  // namespace emulator
+} // namespace emulator

@@ -25,7 +25,7 @@ size_t used = 0;
 
 size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
-}  // namespace
+} // namespace
 
 void *allocate(size_t bytes) {
     size_t whole = up(bytes, ALIGN), pages = up(whole, PAGE);
@@ -34,7 +34,8 @@ void *allocate(size_t bytes) {
     }
     // A guard before and behind.
     size_t mapped = pages + 2 * PAGE;
-    void *map = mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *map =
+        mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED) {
         return nullptr;
     }
@@ -56,7 +57,9 @@ bool release(void *at) {
     auto *end = static_cast<unsigned char *>(at) + a.bytes;
     for (; end < reinterpret_cast<unsigned char *>(a.map + a.mapped - PAGE); end++) {
         if (*end != UNWRITTEN) {
-            std::fprintf(stderr, "emulated device: something wrote behind an allocation of %zu bytes\n", a.bytes);
+            std::fprintf(stderr,
+                         "emulated device: something wrote behind an allocation of %zu bytes\n",
+                         a.bytes);
             std::abort();
         }
     }
@@ -68,4 +71,4 @@ bool release(void *at) {
 
 size_t allocated() { return used; }
 
-}  // namespace emulator
+} // namespace emulator

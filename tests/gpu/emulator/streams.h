@@ -1,5 +1,5 @@
-// Streams of the emulated device.  What is asked of a stream runs only when somebody waits for it, so that a program that
-// forgets to wait finds memory as it was before.
+// Streams of the emulated device.  What is asked of a stream runs only when somebody waits for it,
+// so that a program that forgets to wait finds memory as it was before.
 #pragma once
 
 #include <cstddef>
@@ -54,4 +54,4 @@ struct Graph {
     std::vector<Operation> operations;
 };
 
-}  // namespace emulator
+} // namespace emulator

@@ -37,7 +37,8 @@ emulator_switch:
 
 // `start`, which never returns, is what the first switch there runs.
 inline void prepare(Context &context, char *stack, size_t bytes, void (*start)()) {
-    auto *top = reinterpret_cast<uintptr_t *>((reinterpret_cast<uintptr_t>(stack) + bytes) & ~uintptr_t(15));
+    auto *top = reinterpret_cast<uintptr_t *>((reinterpret_cast<uintptr_t>(stack) + bytes) &
+                                              ~uintptr_t(15));
     // Where `start` would return to, its address, six registers.
     *--top = 0;
     *--top = reinterpret_cast<uintptr_t>(start);
@@ -50,7 +51,7 @@ inline void change(Context &from, const Context &to) { emulator_switch(&from, &t
 
 #else
 
-}  // namespace emulator
+} // namespace emulator
 #include <ucontext.h>
 namespace emulator {
 
@@ -69,4 +70,4 @@ inline void change(Context &from, const Context &to) { swapcontext(&from.all, &t
 
 #endif
 
-}  // namespace emulator
+} // namespace emulator

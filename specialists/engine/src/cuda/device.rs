@@ -1,8 +1,8 @@
 //! Opens a device and loads the kernels.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ffi::{CStr, c_void};
+use std::sync::Arc;
 
 use cudarc::driver::sys;
 use thiserror::Error;
@@ -78,14 +78,14 @@ pub struct Device {
     context: sys::CUcontext,
     name: String,
     modules: Vec<sys::CUmodule>,
-    /// Kernels that were asked for.
-    functions: Mutex<HashMap<String, Function>>,
+    /// All kernels, loaded: while a queue records nothing may be.
+    functions: HashMap<String, Function>,
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct Function(pub sys::CUfunction);
 
-// SAFETY: the driver's handles may be used from every thread whose context is current; functions are guarded.
+// SAFETY: the driver's handles may be used from every thread whose context is current.
 unsafe impl Send for Device {}
 // SAFETY: as above.
 unsafe impl Sync for Device {}
@@ -126,8 +126,8 @@ impl Device {
         let name = fits(ordinal)?;
         // SAFETY: as above.
         unsafe { call!(cuDevicePrimaryCtxRetain(&mut context, ordinal))? };
-        let functions = Mutex::default();
-        let mut device = Device { ordinal, context, name, modules: Vec::new(), functions };
+        let (modules, functions) = (Vec::new(), HashMap::new());
+        let mut device = Device { ordinal, context, name, modules, functions };
         device.load()?;
         Ok(Arc::new(device))
     }
@@ -159,31 +159,35 @@ impl Device {
     fn load(&mut self) -> Result<(), CudaError> {
         self.bind()?;
         for image in IMAGES {
-            let mut module = std::ptr::null_mut();
+            let (mut module, mut count) = (std::ptr::null_mut(), 0);
             // SAFETY: an image as the compiler made it, which says itself how long it is.
             unsafe { call!(cuModuleLoadData(&mut module, image.as_ptr().cast::<c_void>()))? };
             self.modules.push(module);
+            // SAFETY: the module is loaded, and there is room for as many functions as it has.
+            let functions = unsafe {
+                call!(cuModuleGetFunctionCount(&mut count, module))?;
+                let mut functions = vec![std::ptr::null_mut(); count as usize];
+                call!(cuModuleEnumerateFunctions(functions.as_mut_ptr(), count, module))?;
+                functions
+            };
+            for function in functions {
+                let mut name = std::ptr::null();
+                // SAFETY: a function of the module, whose name is a text of the driver's.
+                let name = unsafe {
+                    call!(cuFuncLoad(function))?;
+                    call!(cuFuncGetName(&mut name, function))?;
+                    CStr::from_ptr(name).to_string_lossy().into_owned()
+                };
+                self.functions.insert(name, Function(function));
+            }
         }
         Ok(())
     }
 
     /// The kernel of this name.
     pub(super) fn function(&self, name: &str) -> Result<Function, CudaError> {
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = functions.get(name) {
-            return Ok(*function);
-        }
-        let lacks = || CudaError::Call { call: "cuModuleGetFunction", name: name.to_owned() };
-        let text = CString::new(name).map_err(|_| lacks())?;
-        let found = self.modules.iter().find_map(|&module| {
-            let mut function = std::ptr::null_mut();
-            // SAFETY: the module is loaded, and the name a text.
-            let result = unsafe { sys::cuModuleGetFunction(&mut function, module, text.as_ptr()) };
-            (result == sys::CUresult::CUDA_SUCCESS).then_some(Function(function))
-        });
-        let found = found.ok_or_else(lacks)?;
-        functions.insert(name.to_owned(), found);
-        Ok(found)
+        let lacks = || CudaError::Call { call: "a kernel's launch", name: name.to_owned() };
+        self.functions.get(name).copied().ok_or_else(lacks)
     }
 }
 

@@ -372,6 +372,7 @@ impl Embed<'_> {
         let Embed { kind, matrix, k, scale, tokens, out, rows } = *self;
         holds(tokens, "tokens", rows.most);
         holds(out, "out", rows.most * k);
+        assert!(matrix.address().is_multiple_of(16), "a matrix begins at {}", matrix.address());
         let row_bytes = kind.bytes(k as u64).expect("rows are whole blocks") as i32;
         let grid = [k.div_ceil(WARP).div_ceil(WARP), rows.most, 1];
         let (name, k) = (kernel("embed", kind), k as i32);

@@ -151,7 +151,7 @@ impl Queue {
         unsafe { call!(cuStreamWaitEvent(self.stream, mark.event, 0)) }
     }
 
-    /// Records what `ask` asks of this queue instead of doing it.
+    /// Records what `ask` asks of this queue instead of doing it: launches, and copies within the device.
     pub fn record(&self, ask: impl FnOnce() -> Result<(), CudaError>) -> Result<Graph, CudaError> {
         self.device.bind()?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;

@@ -1,5 +1,6 @@
 //! Memory for the bank's slots of experts: copied in from pinned memory by a queue of its own, beside what is computed.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ pub struct Slots {
     pieces: VecDeque<(Pinned<u8>, Mark)>,
     computed: Mark,
     copied: Mark,
-    failed: Option<CudaError>,
+    /// The first error of a copy, which could not be told then.
+    failed: Cell<Option<CudaError>>,
 }
 
 impl Slots {
@@ -55,7 +57,7 @@ impl Slots {
             pieces: (0..PIECES).map(piece).collect::<Result<_, CudaError>>()?,
             computed: Mark::new(&device)?,
             copied: Mark::new(&device)?,
-            failed: None,
+            failed: Cell::new(None),
             device,
         })
     }
@@ -65,7 +67,7 @@ impl Slots {
     /// # Errors
     ///
     /// The first that a copy met.
-    pub fn arrived(&mut self) -> Result<(), CudaError> {
+    pub fn arrived(&self) -> Result<(), CudaError> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -116,7 +118,7 @@ impl DeviceMemory for Slots {
 
     fn copy_in(&mut self, at: usize, bytes: &[u8]) {
         if let Err(error) = self.copy(at as u64, bytes) {
-            self.failed.get_or_insert(error);
+            self.failed.get_mut().get_or_insert(error);
         }
     }
 

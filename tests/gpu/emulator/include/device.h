@@ -1,6 +1,7 @@
-// What device code finds in the language, for g++: the same sources that nvcc compiles become functions of the
-// processor.  A thread of a block is a fiber of `fibers.cpp`, so that barriers and shuffles are what they say; arithmetic is
-// IEEE F32 without contraction, as nvcc gives it under --fmad=false.
+// What device code finds in the language, for g++: the same sources that nvcc compiles become
+// functions of the processor.  A thread of a block is a fiber of `fibers.cpp`, so that barriers and
+// shuffles are what they say; arithmetic is IEEE F32 without contraction, as nvcc gives it under
+// --fmad=false.
 //
 // Promised: what is not here does not compile.  Absent: anything no kernel uses.
 #pragma once

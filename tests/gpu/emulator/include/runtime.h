@@ -1,4 +1,5 @@
-// What compiled kernels and the driver share: where a thread is, how it waits for others, and how kernels are called.
+// What compiled kernels and the driver share: where a thread is, how it waits for others, and how
+// kernels are called.
 #pragma once
 
 #include <cstddef>
@@ -63,4 +64,4 @@ struct Trampoline<F> {
     static constexpr Kernel kernel(const char *name) { return {name, sizeof(Packed), pack, call}; }
 };
 
-}  // namespace emulator
+} // namespace emulator

@@ -3,22 +3,41 @@
 use cudarc::driver::sys;
 
 use super::*;
-use crate::bank::DeviceMemory;
-use crate::cuda::{CudaError, Each, Mark, Pinned, Slots};
+use crate::bank::{Arena, DeviceMemory, Place};
+use crate::cuda::{CudaError, Each, Mark, Pinned, Slice, Slots};
+use crate::gguf::Gguf;
+use crate::model::Model;
 
-/// `tests/gpu/emulate.sh` runs this one a second time where there is no driver.
+/// `tests/gpu/emulate.sh` runs this one again with each thing lacking.
 #[test]
 fn what_is_lacking_is_said() {
+    #[track_caller]
+    fn check(index: usize, lacks: fn(&CudaError) -> bool, said: &str) {
+        let error = Device::open(index).err().unwrap();
+        assert!(lacks(&error) && error.to_string().contains(said), "{error}");
+    }
     // SAFETY: looks for a library.
     if !unsafe { sys::is_culib_present() } {
-        let error = Device::open(0).err().unwrap();
-        assert!(matches!(error, CudaError::NoDriver), "{error}");
-        assert!(error.to_string().contains("libcuda.so.1 is not found; install"), "{error}");
+        check(0, |e| matches!(e, CudaError::NoDriver), "libcuda.so.1 is not found; install");
         return;
     }
-    let error = Device::open(99).err().unwrap();
-    assert!(matches!(error, CudaError::NoDevice), "{error}");
-    assert!(!queue().device().name().is_empty());
+    let nvidia_smi = "finds no device; see what nvidia-smi says";
+    match std::env::var("EMULATOR_LACKS").as_deref() {
+        Err(_) => {
+            assert!(!Device::open(0).unwrap().name().is_empty());
+            check(99, |e| matches!(e, CudaError::NoDevice), nvidia_smi);
+        }
+        Ok("device") => check(0, |e| matches!(e, CudaError::NoDevice), nvidia_smi),
+        Ok("version") => {
+            let said = "knows CUDA 12.4, this build needs 13.0: install driver 580";
+            check(0, |e| matches!(e, CudaError::OldDriver { have: 12_040 }), said);
+        }
+        Ok("capability") => {
+            let said = "has compute capability 7.0, kernels need 8.0";
+            check(0, |e| matches!(e, CudaError::OldDevice { .. }), said);
+        }
+        Ok(other) => panic!("the emulator always has a {other}"),
+    }
 }
 
 #[test]
@@ -115,7 +134,7 @@ fn slots_hold_what_was_copied_in() {
     // A slot that is taken again holds the new one, once what was asked before has read the old one.
     let read = |at: usize, len: usize| {
         // SAFETY: a slot lies there.
-        q.read(unsafe { crate::cuda::Slice::<u8>::at(at as u64, len) }).unwrap()
+        q.read(unsafe { Slice::<u8>::at(at as u64, len) }).unwrap()
     };
     slots.arrived().unwrap();
     for (at, bytes) in places.iter().zip(&experts) {
@@ -124,4 +143,26 @@ fn slots_hold_what_was_copied_in() {
     slots.copy_in(places[0], &[1, 2, 3]);
     slots.arrived().unwrap();
     assert_eq!(read(places[0], 4)[..3], [1, 2, 3]);
+}
+
+#[cfg(feature = "nano")]
+#[test]
+fn experts_of_a_parent_come_to_their_slots() {
+    let q = Arc::new(queue());
+    let model = Model::load(Gguf::nano().unwrap()).unwrap();
+    let arena = Arena::new(&model, Slots::new(&q, 256 << 20).unwrap());
+    let (layer, experts) = (model.shape().layers - 1, model.shape().experts);
+    for e in 0..experts {
+        assert!(arena.bring_in(layer * experts + e));
+    }
+    arena.memory(Slots::arrived).unwrap();
+    for (e, expert) in model.experts(layer).iter().enumerate() {
+        let mut at = arena.slot_of(layer, e).unwrap() as u64;
+        for slice in &expert.slices {
+            // SAFETY: a slot lies there.
+            let got = q.read(unsafe { Slice::<u8>::at(at, slice.bytes().len()) }).unwrap();
+            assert!(got == slice.bytes(), "expert {e}");
+            at += slice.bytes().len().next_multiple_of(256) as u64;
+        }
+    }
 }
