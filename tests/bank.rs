@@ -219,7 +219,7 @@ fn slots_of_a_device_are_the_same_bank() {
         let want = &model.gguf().data(gate)[expert * bytes..][..bytes];
         assert!(arena.memory(|memory| memory.at(slot, bytes) == want), "{layer}, {expert}");
     }
-    assert!(arena.memory(|memory| engine::DeviceMemory::reserved(memory)) < all);
+    assert!(arena.memory(engine::DeviceMemory::reserved) < all);
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //!
 //! * `sizes`: what sets of experts take, by whole pages; pure.
 //! * `books`: who holds what and which guests leave; pure.
-//! * [`Place`]: where experts are while they are resident: in place in the map, or in slots of a device ([`Arena`]).
+//! * [`Place`]: where experts are while they are resident: in place in the map, in slots of a device ([`Arena`]), or as
+//!   matrices of `candle`.
 //! * Here: decisions and effects under one lock, taken for one expert at a time, so that a step never waits for a whole
 //!   specialist to load; and counts by layer.  That all experts of a step are resident costs a look at a bit each.
 //!
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use arena::{Arena, DeviceMemory, HostMemory};
-pub(crate) use place::{Mapped, bring_in_backbone};
+pub(crate) use place::{Mapped, bring_in};
 pub use place::{Place, Residents};
 pub use sizes::Sizes;
 

@@ -54,6 +54,8 @@ pub enum NoDevice {
         "{wanted} was asked for, and this build has no such device: build with `--features {feature}`"
     )]
     NotBuilt { wanted: Wanted, feature: &'static str },
+    #[error("{wanted} was asked for, and it does not open: {reason}")]
+    NotOpened { wanted: Wanted, reason: String },
     #[cfg(feature = "cuda")]
     #[error(transparent)]
     Cuda(#[from] crate::cuda::CudaError),
@@ -61,16 +63,21 @@ pub enum NoDevice {
 
 /// The device that is asked for, or the processor and why.  [`Wanted::Auto`] is content with the processor.
 pub fn open(wanted: Wanted, model: &Arc<Model>) -> (Arc<dyn Device>, Option<NoDevice>) {
-    let (opened, silent) = match wanted {
-        Wanted::Cpu => return (Arc::new(Host), None),
-        Wanted::Auto => (cuda(0, model), true),
-        Wanted::Cuda(ordinal) => (cuda(ordinal, model), false),
-        Wanted::Metal => (Err(NoDevice::NotBuilt { wanted, feature: "metal" }), false),
+    let opened = match wanted {
+        Wanted::Cpu => Ok(Arc::new(Host) as Arc<dyn Device>),
+        Wanted::Auto => Ok(best(model)),
+        Wanted::Cuda(ordinal) => cuda(ordinal, model),
+        Wanted::Metal => metal(model),
     };
     match opened {
         Ok(device) => (device, None),
-        Err(why) => (Arc::new(Host), (!silent).then_some(why)),
+        Err(missing) => (Arc::new(Host), Some(missing)),
     }
+}
+
+/// A device if there is one.
+fn best(model: &Arc<Model>) -> Arc<dyn Device> {
+    cuda(0, model).or_else(|_| metal(model)).unwrap_or_else(|_| Arc::new(Host))
 }
 
 #[cfg(feature = "cuda")]
@@ -81,6 +88,19 @@ fn cuda(ordinal: u32, model: &Arc<Model>) -> Result<Arc<dyn Device>, NoDevice> {
 #[cfg(not(feature = "cuda"))]
 fn cuda(ordinal: u32, _: &Arc<Model>) -> Result<Arc<dyn Device>, NoDevice> {
     Err(NoDevice::NotBuilt { wanted: Wanted::Cuda(ordinal), feature: "cuda" })
+}
+
+#[cfg(all(feature = "metal", target_os = "macos"))]
+fn metal(model: &Arc<Model>) -> Result<Arc<dyn Device>, NoDevice> {
+    match crate::candle::Candle::metal(model) {
+        Ok(metal) => Ok(Arc::new(metal)),
+        Err(reason) => Err(NoDevice::NotOpened { wanted: Wanted::Metal, reason }),
+    }
+}
+
+#[cfg(not(all(feature = "metal", target_os = "macos")))]
+fn metal(_: &Arc<Model>) -> Result<Arc<dyn Device>, NoDevice> {
+    Err(NoDevice::NotBuilt { wanted: Wanted::Metal, feature: "metal" })
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Device for Host {
     }
 
     fn bring_in_backbone(&self, model: &Model) -> u64 {
-        bank::bring_in_backbone(model)
+        bank::bring_in(model, model.backbone())
     }
 
     fn place(&self, model: &Arc<Model>) -> Arc<dyn Place> {
@@ -141,7 +141,7 @@ impl Run for Running<'_, '_, '_> {
 
 impl Model {
     /// The row of a token: [dim].
-    fn embed(&self, token: u32, out: &mut [f32]) {
+    pub(crate) fn embed(&self, token: u32, out: &mut [f32]) {
         self.embedding.dequantise_row(token as usize, out);
         if self.embedding_scale != 1.0 {
             out.iter_mut().for_each(|v| *v *= self.embedding_scale);
@@ -156,6 +156,12 @@ impl Model {
         if rows > 0 {
             matmul(&self.output, &mut Activations::new(&normed, self.shape().dim), &mut logits);
         }
+        self.bend(&normed, &mut logits);
+        logits
+    }
+
+    /// Makes logits of products, [rows, vocab], with normed rows.
+    pub(crate) fn bend(&self, normed: &[f32], logits: &mut [f32]) {
         // Some formats' products pass over numbers that are none; what came out of such a row is no logit.
         let normed = normed.chunks_exact(self.shape().dim);
         for (normed, logits) in normed.zip(logits.chunks_exact_mut(self.shape().vocab)) {
@@ -166,6 +172,5 @@ impl Model {
         if let Some(cap) = self.softcap {
             logits.iter_mut().for_each(|v| *v = (*v / cap).tanh() * cap);
         }
-        logits
     }
 }

@@ -6,13 +6,14 @@
 //! one order (`tile` and `float` say which), and every set of instructions gives its bits.
 //!
 //! From the bottom up: `lanes` are registers, in the instructions of each processor; `blocks` and `supers` bring the
-//! formats into registers; `tile` and `float` multiply; `matrix` is all formats as one, and `jobs` deals the work out to
-//! the threads of `workers`.  `pages` and `attend` are attention over keys and values in pages.
+//! formats into registers; `tile` and `float` multiply, and `along` where there is one row of activations; `matrix` is
+//! all formats as one, and `jobs` deals the work out to the threads of `workers`.  `pages` and `attend` are attention over keys and values in pages.
 //! Nothing here knows of layers, masks or sequences.
 //!
 //! To add a format: `blocks` or `supers` says how; it is tested once it is in `tests::FORMATS`.
 
 mod activations;
+mod along;
 mod attend;
 mod blocks;
 mod dequantise;
@@ -24,16 +25,19 @@ mod matrix;
 mod pages;
 mod supers;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 mod workers;
 
 pub use activations::Activations;
 pub use attend::{Attend, Query, attend};
+#[cfg(feature = "candle")]
+pub(crate) use blocks::{MXFP4_NUMBERS, mxfp4_scale};
 pub(crate) use float::dot;
 pub use float::dot_f32;
 pub use functions::{Activation, exp, sigmoid, silu};
 pub use jobs::{Gated, Job, Product, compute, matmul};
+#[cfg_attr(target_arch = "aarch64", allow(unused_imports))]
 pub(crate) use lanes::{Set, WIDEST, wide};
 pub use matrix::{Matrix, MatrixError, runs};
 pub use pages::{PAGE, PageFormat};

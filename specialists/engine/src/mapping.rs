@@ -186,12 +186,6 @@ impl Region {
         (end <= mapping.bytes().len()).then(|| Region { mapping: mapping.clone(), start, len })
     }
 
-    /// Bytes of its own.
-    pub fn owned(bytes: Vec<u8>) -> Region {
-        let len = bytes.len();
-        Region { mapping: Arc::new(Mapping::Owned(bytes.into())), start: 0, len }
-    }
-
     pub fn bytes(&self) -> &[u8] {
         &self.mapping.bytes()[self.start..self.start + self.len]
     }

@@ -7,6 +7,17 @@ use std::ops::Range;
 use memmap2::{MmapMut, MmapOptions};
 use rustix::mm::{Advice, madvise};
 
+/// What brings pages in, and what gives them back.  Elsewhere than on Linux both are hints: pages may come late, and
+/// stay until the system needs them.
+#[cfg(target_os = "linux")]
+const BRING_IN: Advice = Advice::LinuxPopulateRead;
+#[cfg(target_os = "linux")]
+const GIVE_BACK: Advice = Advice::LinuxDontNeed;
+#[cfg(not(target_os = "linux"))]
+const BRING_IN: Advice = Advice::WillNeed;
+#[cfg(not(target_os = "linux"))]
+const GIVE_BACK: Advice = Advice::DontNeed;
+
 /// Bytes in a page of the system.
 pub fn page_bytes() -> usize {
     rustix::param::page_size()
@@ -31,7 +42,12 @@ impl Anonymous {
     /// Gives whole pages within the range back to the system; they read as zero afterwards.
     pub fn give_back(&self, start: usize, len: usize) {
         let range = whole_pages(self.map.as_ptr() as usize + start, len);
-        advise(range, Advice::LinuxDontNeed);
+        if cfg!(not(target_os = "linux")) {
+            // There the advice leaves the bytes as they were.
+            // SAFETY: within the map, and given back by the owner of the range.
+            unsafe { (range.0 as *mut u8).write_bytes(0, range.1) };
+        }
+        advise(range, GIVE_BACK);
     }
 }
 
@@ -54,12 +70,12 @@ pub fn pages_of(bytes: &[u8]) -> Range<usize> {
 
 /// Brings pages of a file mapping into memory and maps them.
 pub fn bring_in_pages(pages: Range<usize>) {
-    advise(addresses(pages), Advice::LinuxPopulateRead);
+    advise(addresses(pages), BRING_IN);
 }
 
 /// Unmaps pages of a read-only file mapping; the next touch reads them again.
 pub fn give_back_pages(pages: Range<usize>) {
-    advise(addresses(pages), Advice::LinuxDontNeed);
+    advise(addresses(pages), GIVE_BACK);
 }
 
 fn addresses(pages: Range<usize>) -> (usize, usize) {

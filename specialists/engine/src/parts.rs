@@ -16,5 +16,7 @@ pub(crate) use delta::{DeltaNet, Mixed, Pairing, Rates};
 pub(crate) use dense::Dense;
 pub(crate) use feed::Feed;
 pub(crate) use linear::{Linear, Norm};
+#[cfg(feature = "candle")]
+pub(crate) use routed::Groups;
 pub(crate) use routed::{Expert, Gates, Routed};
 pub(crate) use shared::{Mixture, Shared};

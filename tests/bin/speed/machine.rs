@@ -3,8 +3,6 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-
 /// Bytes that [`bandwidth`] reads: far beyond any cache.
 const BUFFER: usize = 1 << 30;
 const PASSES: usize = 8;
@@ -19,12 +17,20 @@ pub fn processors() -> usize {
 /// # Errors
 ///
 /// What the system says.
+#[cfg(target_os = "linux")]
 pub fn keep_processors(most: usize) -> rustix::io::Result<()> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
     let now = sched_getaffinity(None)?;
     let mut kept = CpuSet::new();
     let mine = (0..CpuSet::MAX_CPU).filter(|&cpu| now.is_set(cpu));
     mine.take(most.max(1)).for_each(|cpu| kept.set(cpu));
     sched_setaffinity(None, &kept)
+}
+
+/// Elsewhere than on Linux nobody is told which processors to use.
+#[cfg(not(target_os = "linux"))]
+pub fn keep_processors(_: usize) -> rustix::io::Result<()> {
+    Err(rustix::io::Errno::NOSYS)
 }
 
 /// Bytes of this process in memory; zero where the system does not tell.

@@ -130,8 +130,8 @@ impl<M: DeviceMemory> Arena<M> {
     }
 
     /// Looks at the memory.
-    pub fn memory<T>(&self, look: impl FnOnce(&mut M) -> T) -> T {
-        look(&mut self.slots().memory)
+    pub fn memory<T>(&self, look: impl FnOnce(&M) -> T) -> T {
+        look(&self.slots().memory)
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, Slots<M>> {

@@ -40,7 +40,7 @@ pub struct Residents {
 }
 
 impl Residents {
-    pub(super) fn new(layers: usize, experts: usize) -> Residents {
+    pub(crate) fn new(layers: usize, experts: usize) -> Residents {
         let words = || (0..experts.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Residents { experts, bits: (0..layers).map(|_| words()).collect() }
     }
@@ -128,9 +128,9 @@ impl Mapped {
     }
 }
 
-/// Makes the backbone all that is mapped of a model; its bytes, by whole pages.
-pub(crate) fn bring_in_backbone(model: &Model) -> u64 {
-    let mut pages: Vec<Range<usize>> = model.backbone().map(memory::pages_of).collect();
+/// Makes some tensors all that is mapped of a model; their bytes, by whole pages.
+pub(crate) fn bring_in<'a>(model: &Model, tensors: impl Iterator<Item = &'a [u8]>) -> u64 {
+    let mut pages: Vec<Range<usize>> = tensors.map(memory::pages_of).collect();
     pages.sort_by_key(|range| (range.start, range.end));
     let mut runs = Vec::new();
     joined(pages.into_iter(), |range| runs.push(range));

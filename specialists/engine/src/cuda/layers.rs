@@ -403,7 +403,7 @@ impl<'r> Running<'r, '_, '_> {
             run.tensors.made(bias.as_ptr() as usize, || all().collect()).map(Some)
         };
         let matrices = |run: &mut Self, w: &Matrix, bias| {
-            let (offset, kind) = (run.offset(part, layer, w), w.raw().0);
+            let (offset, kind) = (run.offset(part, layer, w), w.kind());
             Matrices { kind, rows: w.rows, k: w.k, slots, offset, bias }
         };
         let (gate_bias, up_bias) = (bias(self, 0)?, bias(self, 1)?);
@@ -461,7 +461,7 @@ impl<'r> Running<'r, '_, '_> {
 
     /// Where a matrix of a layer's experts begins within their slots.
     fn offset(&self, part: &Routed, layer: usize, w: &Matrix) -> u64 {
-        let at = w.raw().1.as_ptr() as usize;
+        let at = w.bytes().as_ptr() as usize;
         let (offsets, _) = self.arena.offsets(layer);
         let slices = part.experts[0].slices.iter().zip(offsets);
         let within = slices.filter_map(|(slice, offset)| {
@@ -522,7 +522,7 @@ pub(super) fn used(ids: &[i32], experts: usize) -> Vec<usize> {
 
 /// What a matrix is multiplied with.
 pub(super) fn form(matrix: &Matrix) -> Form {
-    Form::of(matrix.raw().0).expect("a format without a kernel is refused when the file is opened")
+    Form::of(matrix.kind()).expect("a format without a kernel is refused when the file is opened")
 }
 
 impl Run for Running<'_, '_, '_> {

@@ -42,7 +42,7 @@ impl Look {
     }
 
     fn aligned(&mut self, expert: &Expert, matrix: &Matrix) {
-        let at = matrix.raw().1.as_ptr() as usize;
+        let at = matrix.bytes().as_ptr() as usize;
         let within = expert.slices.iter().map(|s| s.bytes().as_ptr_range());
         let within = within.filter(|s| (s.start as usize..s.end as usize).contains(&at));
         for slice in within {

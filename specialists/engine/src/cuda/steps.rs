@@ -154,7 +154,7 @@ fn through<'r>(run: &mut Running<'r, '_, '_>, logits: Slice<'r, f32>) -> Result<
     let register = run.scratch.take()?;
     let x = run.scratch.rows(&register);
     let embed = Embed {
-        kind: model.embedding.raw().0,
+        kind: model.embedding.kind(),
         matrix: run.tensors.bytes(&model.embedding)?,
         k: dim,
         scale: model.embedding_scale,

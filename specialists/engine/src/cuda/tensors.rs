@@ -84,13 +84,13 @@ impl Tensors {
 
     /// The bytes of a matrix.
     pub fn bytes<'r>(&mut self, matrix: &Matrix) -> Result<Slice<'r, u8>, CudaError> {
-        let (_, bytes) = matrix.raw();
+        let bytes = matrix.bytes();
         Ok(self.get(bytes.as_ptr() as usize, bytes)?.0)
     }
 
     /// A matrix by itself.
     pub fn matrix<'r>(&mut self, matrix: &Matrix) -> Result<Matrices<'r>, CudaError> {
-        let (kind, bytes) = matrix.raw();
+        let (kind, bytes) = (matrix.kind(), matrix.bytes());
         let (_, slots) = self.get(bytes.as_ptr() as usize, bytes)?;
         Ok(Matrices { kind, rows: matrix.rows, k: matrix.k, slots, offset: 0, bias: None })
     }

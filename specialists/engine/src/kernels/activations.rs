@@ -25,6 +25,14 @@ pub(super) enum Form {
     Q8K,
 }
 
+/// Rows in the form that some matrix wants.
+#[derive(Clone, Copy)]
+pub(super) enum Prepared<'a> {
+    Floats(&'a [f32]),
+    Q8(&'a Q8),
+    Q8K(&'a Q8K),
+}
+
 /// Rows of activations, [rows, k], rounded at most once to each form.
 pub struct Activations<'a> {
     rows: usize,
@@ -61,6 +69,8 @@ pub(super) struct Q8K {
     pub scales: Vec<f32>,
     /// [k / 256, rows, 16], of 16 quants each.
     pub sums: Vec<i16>,
+    /// [k / 256, rows, 16], eight zeros, then of 32 quants each.
+    pub pairs: Vec<i16>,
 }
 
 impl<'a> Activations<'a> {
@@ -104,23 +114,15 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// What `prepare` made, of the forms that are numbers.
-    pub(super) fn floats(&self, form: Form) -> &[f32] {
+    /// What `prepare` made of this form, if it did.
+    pub(super) fn prepared(&self, form: Form) -> Option<Prepared<'_>> {
         match form {
-            Form::F16 => self.halves.as_ref().expect("prepared for this form"),
-            Form::BF16 => self.brains.as_ref().expect("prepared for this form"),
-            _ => self.floats,
+            Form::F32 => Some(Prepared::Floats(self.floats)),
+            Form::F16 => self.halves.as_deref().map(Prepared::Floats),
+            Form::BF16 => self.brains.as_deref().map(Prepared::Floats),
+            Form::Q8 => self.q8.as_ref().map(Prepared::Q8),
+            Form::Q8K => self.q8k.as_ref().map(Prepared::Q8K),
         }
-    }
-
-    /// What `prepare` made.
-    pub(super) fn q8(&self) -> &Q8 {
-        self.q8.as_ref().expect("prepared for this form")
-    }
-
-    /// What `prepare` made.
-    pub(super) fn q8k(&self) -> &Q8K {
-        self.q8k.as_ref().expect("prepared for this form")
     }
 }
 
@@ -174,13 +176,19 @@ impl Q8 {
 impl Q8K {
     fn new(x: &[f32], rows: usize, k: usize) -> Q8K {
         let n = rows * (k / SUPER);
-        let mut made =
-            Q8K { rows, quants: vec![0; n * SUPER], scales: vec![0.0; n], sums: vec![0; n * 16] };
+        let mut made = Q8K {
+            rows,
+            quants: vec![0; n * SUPER],
+            scales: vec![0.0; n],
+            sums: vec![0; n * 16],
+            pairs: vec![0; n * 16],
+        };
         let into = IntoQ8K {
             rows,
             quants: Filled::new(&mut made.quants),
             scales: Filled::new(&mut made.scales),
             sums: Filled::new(&mut made.sums),
+            pairs: Filled::new(&mut made.pairs),
         };
         each_row(x, rows, k, &into);
         made
@@ -206,6 +214,7 @@ struct IntoQ8K<'a> {
     quants: Filled<'a, i8>,
     scales: Filled<'a, f32>,
     sums: Filled<'a, i16>,
+    pairs: Filled<'a, i16>,
 }
 
 impl Into for IntoQ8<'_> {
@@ -240,11 +249,12 @@ impl Into for IntoQ8K<'_> {
         for (b, x) in x.as_chunks::<SUPER>().0.iter().enumerate() {
             let at = b * self.rows + row;
             // SAFETY: this super-block of this row is nobody else's.
-            let (quants, scale, sums) = unsafe {
+            let (quants, scale, sums, pairs) = unsafe {
                 (
                     self.quants.range(at * SUPER, SUPER),
                     self.scales.range(at, 1),
                     self.sums.range(at * 16, 16),
+                    self.pairs.range(at * 16 + 8, 8),
                 )
             };
             let most = largest(x);
@@ -255,6 +265,9 @@ impl Into for IntoQ8K<'_> {
             scale[0] = if most == 0.0 { 0.0 } else { 1.0 / inverse };
             for (sum, quants) in sums.iter_mut().zip(quants.as_chunks::<16>().0) {
                 *sum = quants.iter().map(|q| i16::from(*q)).sum();
+            }
+            for (pair, sums) in pairs.iter_mut().zip(sums.as_chunks::<2>().0) {
+                *pair = sums[0] + sums[1];
             }
         }
     }

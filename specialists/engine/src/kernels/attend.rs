@@ -12,7 +12,7 @@ use config::Precision;
 
 use super::functions::exp;
 use super::lanes::{self, Lanes, Work};
-use super::pages::{InF16, InF32, InQ8, PAGE, PageFormat, Stored};
+use super::pages::{InQ8, Numbers, PAGE, PageFormat, Stored};
 
 /// Queries whose scores are made at once: their sums stay in registers.
 const QUERIES: usize = 4;
@@ -67,8 +67,8 @@ impl<P: Fn(usize) -> *const u8> Work for Scored<'_, '_, P> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         match self.what.format.precision {
-            Precision::F32 => self.stored::<L, InF32>(l),
-            Precision::F16 => self.stored::<L, InF16>(l),
+            Precision::F32 => self.stored::<L, Numbers<f32>>(l),
+            Precision::F16 => self.stored::<L, Numbers<half::f16>>(l),
             Precision::Q8 => self.stored::<L, InQ8>(l),
         }
     }

@@ -47,11 +47,11 @@ pub(super) struct Q5_1;
 pub(super) struct Mxfp4;
 
 /// The numbers of four bits (E2M1), twice as large.  Source: OCP Microscaling Formats 1.0.
-pub(super) const MXFP4_NUMBERS: [i8; 16] =
+pub(crate) const MXFP4_NUMBERS: [i8; 16] =
     [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// Half of `2^(exponent - 127)`, since the numbers are doubled.
-pub(super) fn mxfp4_scale(exponent: u8) -> f32 {
+pub(crate) fn mxfp4_scale(exponent: u8) -> f32 {
     // The two smallest are below the normal numbers.
     let bits = match exponent {
         0 => 0x0020_0000,

@@ -82,8 +82,8 @@ pub(super) unsafe fn dots<L: Lanes, T: Float, const R: usize>(
     x: *const f32,
     k: usize,
 ) -> [f32; R] {
-    // Sixteen lanes are one, two or four registers.
-    let mut acc = [[l.splat_f(0.0); 4]; R];
+    // Sixteen lanes are as many registers at most.
+    let mut acc = [[l.splat_f(0.0); SUMS]; R];
     for at in (0..k / SUMS * SUMS).step_by(SUMS) {
         for part in 0..SUMS / L::N {
             let at = at + part * L::N;

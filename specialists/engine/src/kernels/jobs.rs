@@ -5,7 +5,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::activations::Activations;
+use super::activations::{Activations, Prepared};
 use super::functions::Activation;
 use super::lanes::{self, Lanes, MOST, Set, Work};
 use super::matrix::Matrix;
@@ -42,10 +42,13 @@ pub enum Job<'a> {
 /// What a job is without its exclusive hold on the output.
 struct Plan<'a> {
     w: &'a Matrix,
+    /// Of `w`.
+    x: Prepared<'a>,
     up: Option<Up<'a>>,
-    x: &'a Activations<'a>,
     picks: &'a [u32],
     out: *mut f32,
+    /// What its tiles are computed with.
+    set: Set,
     /// Units before this job's.
     first: usize,
 }
@@ -53,6 +56,8 @@ struct Plan<'a> {
 /// What a gate is applied to.
 struct Up<'a> {
     w: &'a Matrix,
+    /// Of `w`.
+    x: Prepared<'a>,
     /// Of gate and up.
     bias: [Option<&'a [f32]>; 2],
     activation: Activation,
@@ -75,21 +80,34 @@ impl Up<'_> {
 unsafe impl Sync for Plan<'_> {}
 
 impl<'a> Plan<'a> {
-    fn new(job: Job<'a>, first: usize) -> Plan<'a> {
+    /// Checks what the tiles of the job rely on; `set` is the widest to compute with.
+    fn new(job: Job<'a>, set: Set, first: usize) -> Plan<'a> {
+        let side = |w: &Matrix, x: &'a Activations<'a>| match w.side(x) {
+            Some(side) => side,
+            None => panic!("activations for {w:?} were not prepared; call `prepare_for` before"),
+        };
         let (w, up, x, picks, out) = match job {
             Job::Product(Product { w, x, picks, out }) => (w, None, x, picks, out),
             Job::Gated(Gated { w: [gate, up], bias, activation, x, picks, out }) => {
-                assert!(gate.rows == up.rows && gate.k == up.k);
-                (gate, Some(Up { w: up, bias, activation }), x, picks, out)
+                assert!(gate.rows == up.rows && gate.k == up.k, "gate {gate:?}, but up {up:?}");
+                (gate, Some(Up { w: up, x: side(up, x), bias, activation }), x, picks, out)
             }
         };
-        assert!(w.k == x.k() && out.len() == picks.len() * w.rows);
-        assert!(picks.iter().all(|&pick| (pick as usize) < x.rows()));
-        Plan { w, up, x, picks, out: out.as_mut_ptr(), first }
+        assert!(w.k == x.k(), "{w:?} with activations of {} numbers", x.k());
+        assert!(out.len() == picks.len() * w.rows, "{w:?} for {} numbers", out.len());
+        assert!(picks.iter().all(|&pick| (pick as usize) < x.rows()), "a row that is not there");
+        // Gate and up are cut into the same tiles.
+        let set = up.as_ref().map_or(set, |up| up.w.set(set));
+        let set = w.set(set);
+        Plan { w, x: side(w, x), up, picks, out: out.as_mut_ptr(), set, first }
     }
 
-    fn units(&self, rows_at_once: usize) -> usize {
-        self.w.rows.div_ceil(rows_at_once)
+    fn rows_at_once(&self) -> usize {
+        TILES * self.set.lanes()
+    }
+
+    fn units(&self) -> usize {
+        self.w.rows.div_ceil(self.rows_at_once())
     }
 
     fn operations(&self) -> usize {
@@ -126,10 +144,12 @@ impl Work for Tile<'_> {
         let [room, up_room] = &mut room;
         for (chunk, picks) in plan.picks.chunks(PICKS).enumerate() {
             let sums = zeros(room, picks.len() * n);
-            plan.w.tile(l, first, plan.x, picks, sums);
+            // SAFETY: by `Plan::new`, here and below.
+            unsafe { plan.w.tile(l, first, plan.x, picks, sums) };
             if let Some(up) = &plan.up {
                 let ups = zeros(up_room, picks.len() * n);
-                up.w.tile(l, first, plan.x, picks, ups);
+                // SAFETY: see above.
+                unsafe { up.w.tile(l, first, up.x, picks, ups) };
                 for t in 0..TILES {
                     let start = plan.w.tile_start(first + t * L::N, L::N);
                     let there = L::N.min(plan.w.rows - start);
@@ -165,18 +185,17 @@ pub fn compute<'a>(jobs: impl IntoIterator<Item = Job<'a>>) {
 
 /// The same with a set of instructions.
 pub(super) fn compute_with<'a>(set: Set, jobs: impl IntoIterator<Item = Job<'a>>) {
-    let rows_at_once = TILES * set.lanes();
     let mut plans: Vec<Plan<'_>> = Vec::new();
     let mut units = 0;
     for job in jobs {
-        let plan = Plan::new(job, units);
-        units += plan.units(rows_at_once);
+        let plan = Plan::new(job, set, units);
+        units += plan.units();
         plans.push(plan);
     }
     let operations = plans.iter().map(Plan::operations).sum();
     workers::run(units, operations, &|unit| {
         let plan = &plans[plans.partition_point(|plan| plan.first <= unit) - 1];
-        lanes::run_with(set, Tile { plan, first: (unit - plan.first) * rows_at_once });
+        lanes::run_with(plan.set, Tile { plan, first: (unit - plan.first) * plan.rows_at_once() });
     });
 }
 

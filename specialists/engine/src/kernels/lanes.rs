@@ -54,8 +54,12 @@ pub(crate) trait Lanes: Copy {
     const N: usize;
     /// How much larger the weights that [`Lanes::signed`] makes are than what they stand for.
     const SIGNED_OFFSET: i32;
+    /// Whether rows one after the other are quicker than side by side where there is one row of activations.
+    const ALONG: bool;
     type I: Copy;
     type F: Copy;
+    /// Sixteen signed halves.
+    type S: Copy;
 
     fn splat(self, v: i32) -> Self::I;
     fn and(self, a: Self::I, b: Self::I) -> Self::I;
@@ -80,6 +84,31 @@ pub(crate) trait Lanes: Copy {
     fn dot_signed(self, acc: Self::I, w: Self::I, y: Self::I) -> Self::I;
     /// `acc` plus the products of the two signed halves of each lane.
     fn pairs(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    /// Sixteen signed bytes as halves.
+    fn small(self, bytes: [u32; 4]) -> Self::S;
+    /// Eight numbers of six bits and eight more, as Q4_K packs them in twelve bytes.
+    #[inline(always)]
+    fn small_of_six_bits(self, [a, b, c]: [u32; 3]) -> Self::S {
+        let (six, four, two) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
+        // The last four of each: four bits in `c`, the two above them on top of the first four.
+        self.small([a & six, c & four | a >> 2 & two, b & six, c >> 4 & four | b >> 2 & two])
+    }
+    /// Scales for register `i` of the 16 / N that [`Lanes::halves`] makes of 32 bytes from each of two places: `of[0]`
+    /// for the first sixteen bytes of the first place, `of[1]` for the others, and so on; each twice in a lane.  All of
+    /// `of` are below 8, or none.
+    fn scales(self, small: Self::S, of: [usize; 4], i: usize) -> Self::I;
+    /// Lanes that add up to the sum of products with sixteen signed halves.
+    ///
+    /// # Safety
+    ///
+    /// They lie at `y`.
+    unsafe fn weigh(self, small: Self::S, y: *const i16) -> Self::I;
+    /// `acc` plus the products of the four bytes of each lane, as `dot`, times the half that is in `scale` twice.
+    fn scaled(self, acc: Self::I, w: Self::I, y: Self::I, scale: Self::I) -> Self::I;
+    /// The sum of each register's lanes.
+    fn totals(self, of: [Self::I; 4]) -> [i32; 4];
+    /// Zeros come in, by `a` in the first half of the lanes and by `b` in the second.
+    fn shr_two(self, v: Self::I, a: u32, b: u32) -> Self::I;
     fn float(self, a: Self::I) -> Self::F;
     /// The same bits.
     fn as_float(self, a: Self::I) -> Self::F;
@@ -123,6 +152,12 @@ pub(crate) trait Lanes: Copy {
     ///
     /// They lie at the start of `N` rows.
     unsafe fn quads(self, rows: Rows) -> [Self::I; 4];
+    /// Half a register from each of two places.
+    ///
+    /// # Safety
+    ///
+    /// `2 * N` bytes lie at each.
+    unsafe fn halves(self, a: *const u8, b: *const u8) -> Self::I;
     /// The first four of sixteen bytes of each row.
     ///
     /// # Safety
@@ -159,6 +194,8 @@ pub(crate) trait Work {
 /// The sets that programs choose among.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Set {
+    /// One lane, for matrices of fewer rows than registers have.
+    One,
     Plain,
     /// As many lanes as NEON.
     #[cfg(test)]
@@ -180,6 +217,7 @@ impl Set {
     /// All that this processor has, the widest last.
     pub fn all() -> Vec<Set> {
         let mut all = vec![
+            Set::One,
             #[cfg(test)]
             Set::PlainFour,
             #[cfg(test)]
@@ -205,9 +243,19 @@ impl Set {
         all
     }
 
+    /// This set, or if `rows` rows do not fill its registers the widest whose registers they do.
+    pub fn within(self, rows: usize) -> Set {
+        if self.lanes() <= rows {
+            return self;
+        }
+        let fits = |set: &Set| set.lanes() <= rows;
+        Set::all().into_iter().rev().find(fits).unwrap_or(Set::One)
+    }
+
     /// Lanes in its registers.
     pub fn lanes(self) -> usize {
         match self {
+            Set::One => <Plain<1> as Lanes>::N,
             Set::Plain => <Plain<8> as Lanes>::N,
             #[cfg(test)]
             Set::PlainFour => <Plain<4> as Lanes>::N,
@@ -239,6 +287,7 @@ pub(crate) fn run<W: Work>(work: W) -> W::Output {
 #[inline]
 pub(crate) fn run_with<W: Work>(set: Set, work: W) -> W::Output {
     match set {
+        Set::One => work.run(Plain::<1>),
         Set::Plain => work.run(Plain::<8>),
         #[cfg(test)]
         Set::PlainFour => work.run(Plain::<4>),

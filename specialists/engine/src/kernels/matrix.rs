@@ -1,10 +1,12 @@
 //! A matrix in a mapped file, and tiles of its rows times rows of activations, whatever its format.
 
+use half::{bf16, f16};
 use thiserror::Error;
 
-use super::activations::{Activations, Form};
+use super::activations::{Activations, Form, Prepared};
+use super::along;
 use super::blocks;
-use super::lanes::{Lanes, MOST, Rows};
+use super::lanes::{Lanes, Rows, Set};
 use super::supers;
 use super::tile::{self, TILES};
 use super::{dequantise, float};
@@ -17,6 +19,7 @@ pub struct Matrix {
     pub rows: usize,
     pub k: usize,
     kind: Kind,
+    form: Form,
     row_bytes: usize,
     data: Region,
 }
@@ -27,13 +30,6 @@ pub enum MatrixError {
     NoKernel { kind: Kind },
     #[error("{rows} rows of {k} weights in {kind:?} do not make {bytes} bytes")]
     Size { rows: usize, k: usize, kind: Kind, bytes: usize },
-}
-
-/// The same bytes with zeros behind them: tiles are never narrower than the widest registers.
-fn padded(data: &Region, len: usize) -> Region {
-    let mut bytes = data.bytes().to_vec();
-    bytes.resize(len, 0);
-    Region::owned(bytes)
 }
 
 /// What a format's rows are multiplied with; `None` without a kernel.
@@ -55,6 +51,12 @@ pub fn runs(kind: Kind) -> bool {
     form(kind).is_some()
 }
 
+impl std::fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} rows of {} weights in {:?}", self.rows, self.k, self.kind)
+    }
+}
+
 impl Matrix {
     /// Checks once what every product relies on.
     ///
@@ -62,16 +64,23 @@ impl Matrix {
     ///
     /// [`MatrixError`] when the format has no kernel, or the bytes do not fit the shape.
     pub fn new(data: Region, kind: Kind, rows: usize, k: usize) -> Result<Matrix, MatrixError> {
-        if !runs(kind) {
-            return Err(MatrixError::NoKernel { kind });
-        }
+        let form = form(kind).ok_or(MatrixError::NoKernel { kind })?;
         let bytes = data.bytes().len();
         let row_bytes = kind.bytes(k as u64).map(|b| b as usize);
         let row_bytes =
             row_bytes.filter(|b| b.checked_mul(rows) == Some(bytes) && k > 0 && rows > 0);
         let row_bytes = row_bytes.ok_or(MatrixError::Size { rows, k, kind, bytes })?;
-        let data = if rows < MOST { padded(&data, MOST * row_bytes) } else { data };
-        Ok(Matrix { rows, k, kind, row_bytes, data })
+        Ok(Matrix { rows, k, kind, form, row_bytes, data })
+    }
+
+    /// Its format.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its rows, where they lie.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data.bytes()[..self.rows * self.row_bytes]
     }
 
     /// Row `i` as F32 into `out`, which has `k` numbers.
@@ -81,18 +90,22 @@ impl Matrix {
         dequantise::row(self.kind, self.row_bytes(i), out);
     }
 
-    /// Its format, and its bytes where they lie.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn raw(&self) -> (Kind, &[u8]) {
-        (self.kind, &self.data.bytes()[..self.rows * self.row_bytes])
-    }
-
     pub(super) fn row_bytes(&self, i: usize) -> &[u8] {
         &self.data.bytes()[i * self.row_bytes..(i + 1) * self.row_bytes]
     }
 
-    fn form(&self) -> Form {
-        form(self.kind).expect("checked when it was made")
+    /// What of `x` the rows are multiplied with; `None` if `x` was not prepared for this matrix.
+    pub(super) fn side<'a>(&self, x: &'a Activations<'_>) -> Option<Prepared<'a>> {
+        x.prepared(self.form)
+    }
+
+    /// The set to compute with: this one, or one of as few lanes as there are rows.
+    pub(super) fn set(&self, set: Set) -> Set {
+        match self.form {
+            // Their rows are read one by one.
+            Form::F32 | Form::F16 | Form::BF16 => set,
+            Form::Q8 | Form::Q8K => set.within(self.rows),
+        }
     }
 
     /// Where row `i` lies.
@@ -104,17 +117,22 @@ impl Matrix {
     /// Where the tile of `lanes` rows begins that is to hold `row`: there, or at the last rows of all.
     #[inline(always)]
     pub(super) fn tile_start(&self, row: usize, lanes: usize) -> usize {
-        row.min(self.rows.max(MOST) - lanes)
+        row.min(self.rows.saturating_sub(lanes))
     }
 
     /// Rows `first` to `first + 2 L::N` with some rows of activations; the last rows come again instead of rows beyond
     /// them.
+    ///
+    /// # Safety
+    ///
+    /// `L` is the set that [`Matrix::set`] tells, `x` what [`Matrix::side`] does, and `picks`, at most
+    /// [`tile::PICKS`], are rows of it.
     #[inline(always)]
-    pub(super) fn tile<L: Lanes>(
+    pub(super) unsafe fn tile<L: Lanes>(
         &self,
         l: L,
         first: usize,
-        x: &Activations<'_>,
+        x: Prepared<'_>,
         picks: &[u32],
         sums: &mut [f32],
     ) {
@@ -123,37 +141,49 @@ impl Matrix {
             stride: self.row_bytes,
         };
         let rows = [tile(0), tile(1)];
-        // SAFETY: rows are within the data and as long as `k` says, by `new`; `picks` are rows of `x`, which was
-        // prepared, by `compute`.
+        let along = L::ALONG && picks.len() == 1;
+        // SAFETY: rows are within the data and as long as `k` says, by `new`, and as many as a tile has; the rest is by
+        // the caller.
         unsafe {
             macro_rules! blocks {
-                ($format:ty) => {{
+                ($format:ty, $x:expr) => {{
                     let n = self.k / blocks::BLOCK;
-                    tile::blocks::<L, $format>(l, rows, n, x.q8(), picks, sums)
+                    tile::blocks::<L, $format>(l, rows, n, $x, picks, sums)
                 }};
             }
             macro_rules! supers {
-                ($format:ty) => {{
+                ($format:ty, $x:expr) => {{
                     let n = self.k / supers::SUPER;
-                    tile::supers::<L, $format>(l, rows, n, x.q8k(), picks, sums)
+                    tile::supers::<L, $format>(l, rows, n, $x, picks, sums)
                 }};
             }
-            match self.kind {
-                Kind::F32 => self.floats::<L, f32>(l, rows, x, picks, sums),
-                Kind::F16 => self.floats::<L, half::f16>(l, rows, x, picks, sums),
-                Kind::BF16 => self.floats::<L, half::bf16>(l, rows, x, picks, sums),
-                Kind::Q4_0 => blocks!(blocks::Q4_0),
-                Kind::Q4_1 => blocks!(blocks::Q4_1),
-                Kind::Q5_0 => blocks!(blocks::Q5_0),
-                Kind::Q5_1 => blocks!(blocks::Q5_1),
-                Kind::Q8_0 => blocks!(blocks::Q8_0),
-                Kind::MXFP4 => blocks!(blocks::Mxfp4),
-                Kind::Q2_K => supers!(supers::Q2K),
-                Kind::Q3_K => supers!(supers::Q3K),
-                Kind::Q4_K => supers!(supers::Q4K),
-                Kind::Q5_K => supers!(supers::Q5K),
-                Kind::Q6_K => supers!(supers::Q6K),
-                kind => unreachable!("{kind:?} was refused when the matrix was made"),
+            macro_rules! along {
+                ($format:ty, $x:expr) => {{
+                    let n = self.k / supers::SUPER;
+                    along::supers::<L, $format>(l, rows, n, $x, picks[0], sums)
+                }};
+            }
+            match (x, self.kind) {
+                (Prepared::Floats(x), Kind::F32) => self.floats::<L, f32>(l, first, x, picks, sums),
+                (Prepared::Floats(x), Kind::F16) => self.floats::<L, f16>(l, first, x, picks, sums),
+                (Prepared::Floats(x), Kind::BF16) => {
+                    self.floats::<L, bf16>(l, first, x, picks, sums)
+                }
+                (Prepared::Q8(x), Kind::Q4_0) => blocks!(blocks::Q4_0, x),
+                (Prepared::Q8(x), Kind::Q4_1) => blocks!(blocks::Q4_1, x),
+                (Prepared::Q8(x), Kind::Q5_0) => blocks!(blocks::Q5_0, x),
+                (Prepared::Q8(x), Kind::Q5_1) => blocks!(blocks::Q5_1, x),
+                (Prepared::Q8(x), Kind::Q8_0) => blocks!(blocks::Q8_0, x),
+                (Prepared::Q8(x), Kind::MXFP4) => blocks!(blocks::Mxfp4, x),
+                (Prepared::Q8K(x), Kind::Q4_K) if along => along!(supers::Q4K, x),
+                (Prepared::Q8K(x), Kind::Q5_K) if along => along!(supers::Q5K, x),
+                (Prepared::Q8K(x), Kind::Q6_K) if along => along!(supers::Q6K, x),
+                (Prepared::Q8K(x), Kind::Q2_K) => supers!(supers::Q2K, x),
+                (Prepared::Q8K(x), Kind::Q3_K) => supers!(supers::Q3K, x),
+                (Prepared::Q8K(x), Kind::Q4_K) => supers!(supers::Q4K, x),
+                (Prepared::Q8K(x), Kind::Q5_K) => supers!(supers::Q5K, x),
+                (Prepared::Q8K(x), Kind::Q6_K) => supers!(supers::Q6K, x),
+                (_, kind) => unreachable!("{kind:?} has no form, or another one; see `form`"),
             }
         }
     }
@@ -162,29 +192,29 @@ impl Matrix {
     ///
     /// # Safety
     ///
-    /// As [`tile::blocks`], of `k` numbers.
+    /// As [`Matrix::tile`]; any set will do.
     #[inline(always)]
     unsafe fn floats<L: Lanes, T: float::Float>(
         &self,
         l: L,
-        rows: [Rows; TILES],
-        x: &Activations<'_>,
+        first: usize,
+        x: &[f32],
         picks: &[u32],
         sums: &mut [f32],
     ) {
-        let x = x.floats(self.form());
+        let last = self.rows - 1;
         for (r, &pick) in picks.iter().enumerate() {
             let y = x[pick as usize * self.k..].as_ptr();
-            let sums = &mut sums[r * TILES * L::N..(r + 1) * TILES * L::N];
-            for (i, sums) in sums.chunks_exact_mut(float::ROWS).enumerate() {
-                let at = i * float::ROWS;
-                let (tile, at) = (rows[at / L::N], at % L::N);
-                let rows = [tile.row(at), tile.row(at + 1), tile.row(at + 2), tile.row(at + 3)];
-                let rows = rows.map(<*const u8>::cast::<T>);
-                // SAFETY: by the caller.
-                sums.copy_from_slice(&unsafe {
-                    float::dots::<L, T, { float::ROWS }>(l, rows, y, self.k)
-                });
+            for t in 0..TILES {
+                let start = self.tile_start(first + t * L::N, L::N);
+                let sums = &mut sums[(r * TILES + t) * L::N..][..L::N];
+                for (i, sums) in sums.chunks_mut(float::ROWS).enumerate() {
+                    let at = start + i * float::ROWS;
+                    let rows = [at, at + 1, at + 2, at + 3].map(|i| self.row(i.min(last)).cast());
+                    // SAFETY: by the caller.
+                    let dots = unsafe { float::dots::<L, T, { float::ROWS }>(l, rows, y, self.k) };
+                    sums.copy_from_slice(&dots[..sums.len()]);
+                }
             }
         }
     }
@@ -193,6 +223,6 @@ impl Matrix {
 impl Activations<'_> {
     /// Rounds the rows into the form that `w` reads, unless they are already.
     pub fn prepare_for(&mut self, w: &Matrix) {
-        self.prepare(w.form());
+        self.prepare(w.form);
     }
 }

@@ -3,9 +3,12 @@
 //! Keys lie number by number, each of all tokens side by side, so that one register holds as many tokens' scores;
 //! values lie token by token, so that one register holds as many of the answer's numbers.
 
+use std::marker::PhantomData;
+
 use config::Precision;
 use half::f16;
 
+use super::float::Float;
 use super::lanes::Lanes;
 
 /// Tokens in a page.
@@ -141,39 +144,28 @@ pub(super) trait Stored {
     unsafe fn one(format: PageFormat, page: *const u8, token: usize, d: usize) -> f32;
 }
 
-pub(super) struct InF32;
-pub(super) struct InF16;
+/// As numbers of this kind.
+pub(super) struct Numbers<T>(PhantomData<T>);
 pub(super) struct InQ8;
 
-impl Stored for InF32 {
+impl<T: Float> Numbers<T> {
+    /// Where the numbers of a token's value begin, from `d` on.
+    ///
+    /// # Safety
+    ///
+    /// As [`Stored::key`].
     #[inline(always)]
-    unsafe fn key<L: Lanes>(l: L, _: PageFormat, page: *const u8, d: usize, token: usize) -> L::F {
+    unsafe fn at(f: PageFormat, page: *const u8, token: usize, d: usize) -> *const T {
         // SAFETY: by the caller; so below.
-        unsafe { l.load_f(page.cast::<f32>().add(d * PAGE + token)) }
-    }
-    #[inline(always)]
-    unsafe fn value<L: Lanes>(
-        l: L,
-        f: PageFormat,
-        page: *const u8,
-        token: usize,
-        d: usize,
-    ) -> L::F {
-        // SAFETY: see above.
-        unsafe { l.load_f(page.add(f.half_bytes()).cast::<f32>().add(token * f.dim + d)) }
-    }
-    #[inline(always)]
-    unsafe fn one(f: PageFormat, page: *const u8, token: usize, d: usize) -> f32 {
-        // SAFETY: see above.
-        unsafe { page.add(f.half_bytes()).cast::<f32>().add(token * f.dim + d).read() }
+        unsafe { page.add(f.half_bytes()).cast::<T>().add(token * f.dim + d) }
     }
 }
 
-impl Stored for InF16 {
+impl<T: Float> Stored for Numbers<T> {
     #[inline(always)]
     unsafe fn key<L: Lanes>(l: L, _: PageFormat, page: *const u8, d: usize, token: usize) -> L::F {
         // SAFETY: see above.
-        unsafe { l.load_half(page.cast::<u16>().add(d * PAGE + token)) }
+        unsafe { T::load(l, page.cast::<T>().add(d * PAGE + token)) }
     }
     #[inline(always)]
     unsafe fn value<L: Lanes>(
@@ -184,12 +176,30 @@ impl Stored for InF16 {
         d: usize,
     ) -> L::F {
         // SAFETY: see above.
-        unsafe { l.load_half(page.add(f.half_bytes()).cast::<u16>().add(token * f.dim + d)) }
+        unsafe { T::load(l, Self::at(f, page, token, d)) }
     }
     #[inline(always)]
     unsafe fn one(f: PageFormat, page: *const u8, token: usize, d: usize) -> f32 {
         // SAFETY: see above.
-        unsafe { page.add(f.half_bytes()).cast::<f16>().add(token * f.dim + d).read().to_f32() }
+        unsafe { Self::at(f, page, token, d).read().one() }
+    }
+}
+
+impl InQ8 {
+    /// Where the numbers of a token's value begin, from `d` on, and the scale of the block that `d` is in.
+    ///
+    /// # Safety
+    ///
+    /// As [`Stored::key`].
+    #[inline(always)]
+    unsafe fn at(f: PageFormat, page: *const u8, token: usize, d: usize) -> (*const i8, f32) {
+        // SAFETY: see above.
+        unsafe {
+            let values = page.add(f.half_bytes());
+            let scales = values.add(PAGE * f.dim).cast::<f16>();
+            let scale = scales.add(token * f.dim.div_ceil(BLOCK) + d / BLOCK).read().to_f32();
+            (values.cast::<i8>().add(token * f.dim + d), scale)
+        }
     }
 }
 
@@ -213,21 +223,16 @@ impl Stored for InQ8 {
     ) -> L::F {
         // SAFETY: see above.
         unsafe {
-            let values = page.add(f.half_bytes());
-            let scales = values.add(PAGE * f.dim).cast::<f16>();
-            let scale = scales.add(token * f.dim.div_ceil(BLOCK) + d / BLOCK).read().to_f32();
-            let bytes = l.load_bytes(values.cast::<i8>().add(token * f.dim + d));
-            l.mul_f(l.float(bytes), l.splat_f(scale))
+            let (bytes, scale) = Self::at(f, page, token, d);
+            l.mul_f(l.float(l.load_bytes(bytes)), l.splat_f(scale))
         }
     }
     #[inline(always)]
     unsafe fn one(f: PageFormat, page: *const u8, token: usize, d: usize) -> f32 {
         // SAFETY: see above.
         unsafe {
-            let values = page.add(f.half_bytes());
-            let scales = values.add(PAGE * f.dim).cast::<f16>();
-            let scale = scales.add(token * f.dim.div_ceil(BLOCK) + d / BLOCK).read().to_f32();
-            f32::from(values.cast::<i8>().add(token * f.dim + d).read()) * scale
+            let (byte, scale) = Self::at(f, page, token, d);
+            f32::from(byte.read()) * scale
         }
     }
 }
@@ -247,8 +252,8 @@ mod tests {
             let got = unsafe {
                 format.put(page, 3, &[0.0; BLOCK], &[value; BLOCK]);
                 match precision {
-                    Precision::F32 => InF32::one(format, page, 3, 5),
-                    Precision::F16 => InF16::one(format, page, 3, 5),
+                    Precision::F32 => Numbers::<f32>::one(format, page, 3, 5),
+                    Precision::F16 => Numbers::<f16>::one(format, page, 3, 5),
                     Precision::Q8 => InQ8::one(format, page, 3, 5),
                 }
             };

@@ -34,7 +34,10 @@ pub(super) trait Supers {
     /// A super-block lies at the start of `L::N` rows.
     unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L>;
     /// Which two parts the `pair`-th of four gives: they share bytes.
-    fn parts(pair: usize) -> [usize; 2];
+    #[inline(always)]
+    fn parts(pair: usize) -> [usize; 2] {
+        [2 * pair, 2 * pair + 1]
+    }
     /// Of each part, register g holds weights 4g to 4g + 3 of each row.
     ///
     /// # Safety
@@ -43,10 +46,10 @@ pub(super) trait Supers {
     unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2];
 }
 
-/// Four bits and scales and leasts of six bits.
-pub(super) struct Q4K;
-/// As Q4_K with a fifth bit.
-pub(super) struct Q5K;
+/// Two F16, eight scales and eight leasts of six bits in twelve bytes, with `FIFTH` a bit of each weight, and nibbles.
+pub(super) struct SixBits<const FIFTH: bool>;
+pub(super) type Q4K = SixBits<false>;
+pub(super) type Q5K = SixBits<true>;
 /// Six bits and scales of a signed byte.
 pub(super) struct Q6K;
 /// Two bits, scales and leasts of four bits.
@@ -92,33 +95,8 @@ fn above<L: Lanes>(l: L, low: [L::I; 8], high: [L::I; 8], by: u32) -> [L::I; 8] 
     )
 }
 
-/// The head of Q4_K and Q5_K: two F16, then eight scales and eight leasts of six bits in twelve bytes.
-#[inline(always)]
-unsafe fn head_of_six_bits<L: Lanes>(l: L, rows: Rows) -> Head<L> {
-    // SAFETY: by the caller.
-    let [both, a, b, c] = unsafe { l.quads(rows) };
-    let (six, four, two) = (l.splat(0x3f3f_3f3f), l.splat(0x0f0f_0f0f), l.splat(0x0303_0303));
-    // The last four of each: four bits in `c`, the two above them on top of the first four.
-    let top_a = l.shl(l.and(l.shr(a, 6), two), 4);
-    let top_b = l.shl(l.and(l.shr(b, 6), two), 4);
-    let scales = [l.and(a, six), l.or(l.and(c, four), top_a)];
-    let leasts = [l.and(b, six), l.or(l.and(l.shr(c, 4), four), top_b)];
-    let mut head = Head {
-        scale: l.half(both),
-        least: l.half(l.shr(both, 16)),
-        scales: [l.splat(0); 16],
-        leasts: [l.splat(0); 8],
-    };
-    for j in 0..8 {
-        head.scales[j] = byte(l, scales[j / 4], j as u32 % 4);
-        let least = byte(l, leasts[j / 4], j as u32 % 4);
-        head.leasts[j] = l.or(least, l.shl(least, 16));
-    }
-    head
-}
-
-impl Supers for Q4K {
-    const BYTES: usize = 144;
+impl<const FIFTH: bool> Supers for SixBits<FIFTH> {
+    const BYTES: usize = if FIFTH { 176 } else { 144 };
     const HALVES: bool = false;
     const OFFSET: i32 = 0;
     const LEAST: bool = true;
@@ -126,47 +104,40 @@ impl Supers for Q4K {
     #[inline(always)]
     unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L> {
         // SAFETY: by the caller; so below.
-        unsafe { head_of_six_bits(l, rows) }
-    }
-
-    #[inline(always)]
-    fn parts(pair: usize) -> [usize; 2] {
-        [2 * pair, 2 * pair + 1]
-    }
-
-    #[inline(always)]
-    unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
-        // SAFETY: see above.
-        let both = unsafe { bytes(l, rows.at(16 + 32 * pair)) };
-        [field(l, both, 0, 0x0f0f_0f0f), field(l, both, 4, 0x0f0f_0f0f)]
-    }
-}
-
-impl Supers for Q5K {
-    const BYTES: usize = 176;
-    const HALVES: bool = false;
-    const OFFSET: i32 = 0;
-    const LEAST: bool = true;
-
-    #[inline(always)]
-    unsafe fn head<L: Lanes>(l: L, rows: Rows) -> Head<L> {
-        // SAFETY: see above.
-        unsafe { head_of_six_bits(l, rows) }
-    }
-
-    #[inline(always)]
-    fn parts(pair: usize) -> [usize; 2] {
-        [2 * pair, 2 * pair + 1]
+        let [both, a, b, c] = unsafe { l.quads(rows) };
+        let (six, four, two) = (l.splat(0x3f3f_3f3f), l.splat(0x0f0f_0f0f), l.splat(0x0303_0303));
+        // The last four of each: four bits in `c`, the two above them on top of the first four.
+        let top_a = l.shl(l.and(l.shr(a, 6), two), 4);
+        let top_b = l.shl(l.and(l.shr(b, 6), two), 4);
+        let scales = [l.and(a, six), l.or(l.and(c, four), top_a)];
+        let leasts = [l.and(b, six), l.or(l.and(l.shr(c, 4), four), top_b)];
+        let mut head = Head {
+            scale: l.half(both),
+            least: l.half(l.shr(both, 16)),
+            scales: [l.splat(0); 16],
+            leasts: [l.splat(0); 8],
+        };
+        for j in 0..8 {
+            head.scales[j] = byte(l, scales[j / 4], j as u32 % 4);
+            let least = byte(l, leasts[j / 4], j as u32 % 4);
+            head.leasts[j] = l.or(least, l.shl(least, 16));
+        }
+        head
     }
 
     #[inline(always)]
     unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         // SAFETY: see above.
-        let (both, bits) = unsafe { (bytes(l, rows.at(48 + 32 * pair)), bytes(l, rows.at(16))) };
-        let j = 2 * pair as u32;
+        let both = unsafe { bytes(l, rows.at(Self::BYTES - 128 + 32 * pair)) };
+        let four = [field(l, both, 0, 0x0f0f_0f0f), field(l, both, 4, 0x0f0f_0f0f)];
+        if !FIFTH {
+            return four;
+        }
+        // SAFETY: see above.
+        let (bits, j) = (unsafe { bytes(l, rows.at(16)) }, 2 * pair as u32);
         [
-            above(l, field(l, both, 0, 0x0f0f_0f0f), field(l, bits, j, 0x0101_0101), 4),
-            above(l, field(l, both, 4, 0x0f0f_0f0f), field(l, bits, j + 1, 0x0101_0101), 4),
+            above(l, four[0], field(l, bits, j, 0x0101_0101), 4),
+            above(l, four[1], field(l, bits, j + 1, 0x0101_0101), 4),
         ]
     }
 }
@@ -234,11 +205,6 @@ impl Supers for Q2K {
     }
 
     #[inline(always)]
-    fn parts(pair: usize) -> [usize; 2] {
-        [2 * pair, 2 * pair + 1]
-    }
-
-    #[inline(always)]
     unsafe fn pair<L: Lanes>(l: L, rows: Rows, pair: usize) -> [[L::I; 8]; 2] {
         // SAFETY: see above.
         let four = unsafe { bytes(l, rows.at(16 + 32 * (pair / 2))) };
@@ -278,11 +244,6 @@ impl Supers for Q3K {
             |j| l.sub(byte(l, all[j / 4], j as u32 % 4), less),
         );
         Head { scale: l.half(l.shr(y, 16)), least: l.splat_f(0.0), scales, leasts: [l.splat(0); 8] }
-    }
-
-    #[inline(always)]
-    fn parts(pair: usize) -> [usize; 2] {
-        [2 * pair, 2 * pair + 1]
     }
 
     #[inline(always)]

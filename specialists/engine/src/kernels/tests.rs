@@ -11,7 +11,7 @@ use crate::ggml::Kind;
 use crate::mapping::{Mapping, Region};
 
 /// Every format with a kernel, and where in a block its F16 scales are.
-const FORMATS: [(Kind, &[usize]); 14] = [
+pub(crate) const FORMATS: [(Kind, &[usize]); 14] = [
     (Kind::F32, &[]),
     (Kind::F16, &[0]),
     (Kind::BF16, &[]),
@@ -29,7 +29,7 @@ const FORMATS: [(Kind, &[usize]); 14] = [
 ];
 
 /// A matrix of random blocks, of every pattern of bits that does not make a scale absurd.
-fn matrix(kind: Kind, scales: &[usize], rows: usize, k: usize, seed: u64) -> Matrix {
+pub(crate) fn matrix(kind: Kind, scales: &[usize], rows: usize, k: usize, seed: u64) -> Matrix {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..))
         .take(kind.bytes(k as u64).unwrap() as usize * rows)
@@ -54,7 +54,7 @@ fn matrix(kind: Kind, scales: &[usize], rows: usize, k: usize, seed: u64) -> Mat
     Matrix::new(Region::new(&mapping, at as u64, len).unwrap(), kind, rows, k).unwrap()
 }
 
-fn noise(n: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     (0..n).map(|_| rng.f32() * 2.0 - 1.0).collect()
 }
@@ -177,7 +177,7 @@ fn check(rows: usize, k: usize, n: usize) {
 #[test]
 fn every_kernel_and_remainder() {
     // One tile and less, one more, two pairs of tiles and a rest, of the widest and the narrowest.
-    for rows in [1, 2, 7, 8, 9, 31, 32, 33, 71] {
+    for rows in [1, 2, 3, 4, 7, 8, 9, 15, 16, 31, 32, 33, 71] {
         check(rows, 256, 3);
     }
     // Lengths that only some formats have.

@@ -1,15 +1,23 @@
-//! The product at the heart: two tiles of rows of weights with rows of activations.
+//! The product at the heart: two tiles of rows of weights with rows of activations, all in the same turn.
 //!
 //! A tile is as many rows as a register has lanes; each output number stays in one lane.  What it is does not depend on
-//! the tile, nor on how many rows of activations there are:
+//! the tile, nor on how many rows of activations there are, nor on whether it comes from here or from `along`:
 //!
-//! - blocks of 32: `acc = fma(dot, scale of weights * scale of activations, acc)`, block after block, where `dot` is a
-//!   sum of products of integers, so exact; with a least value then
+//! - blocks of 32, one after the other: `acc = fma(dot, scale of weights * scale of activations, acc)`, where `dot` is
+//!   the sum of `(stored - OFFSET) * activation`, whole numbers; with a least value then
 //!   `acc = fma(least, total of activations, acc)`;
-//! - super-blocks: `acc = fma(dots, scale of weights * scale of activations, acc)`, where `dots` is the sum of small
-//!   scales times such sums, exact too; with a least value then `acc = fma(leasts, -(least * scale of activations), acc)`.
+//! - super-blocks of 256, likewise: `acc = fma(whole, scale of weights * scale of activations, acc)`, where `whole` is
+//!   the sum over small blocks of their small scale times such a `dot`; with least values then
+//!   `acc = fma(leasts, -(least * scale of activations), acc)`, where `leasts` is the sum over small blocks of their
+//!   small least value times the sum of their activations, without a scale.
 //!
-//! Weights are unpacked once for all rows of activations that are given, and never stored.
+//! Whole numbers are exact, so that only the order of blocks matters.  Rows of numbers are summed by `float`, in an
+//! order of its own.
+//!
+//! Weights are unpacked once for all rows of activations that are given, and never stored.  In come rows where they lie,
+//! activations of the form that the format wants and sums to add to; nothing here knows which rows are there twice.
+//!
+//! To add a format see `blocks` and `supers`: these loops are the same for all.
 
 use std::mem::MaybeUninit;
 

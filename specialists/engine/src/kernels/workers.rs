@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, LazyLock, Mutex, TryLockError};
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle, Thread};
 
 /// Turns of looking before a thread sleeps: some tens of microseconds.
 const PATIENCE: usize = 400;
@@ -76,6 +76,8 @@ struct Shared {
     waiting: AtomicBool,
     /// A unit of this job panicked.
     failed: AtomicBool,
+    /// There will be no more jobs.
+    ended: AtomicBool,
     sleepers: Vec<Sleeper>,
 }
 
@@ -84,9 +86,10 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; what it points to is `Sync`.
 unsafe impl Send for Shared {}
 
-/// Threads that sleep while there is nothing to do.
+/// Threads that sleep while there is nothing to do, and end with it.
 pub struct Workers {
     shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
     /// Held by the one caller.
     turn: Mutex<()>,
 }
@@ -114,8 +117,10 @@ impl Workers {
             left: (0..threads.max(1)).map(|_| Left(AtomicU64::new(0))).collect(),
             waiting: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             sleepers: (1..threads.max(1)).map(sleeper).collect(),
         });
+        let mut started = Vec::new();
         for index in 0..shared.sleepers.len() {
             let at = shared.clone();
             let name = format!("engine-{}", index + 1);
@@ -123,9 +128,10 @@ impl Workers {
             if let Ok(handle) = thread::Builder::new().name(name).spawn(move || at.work(index + 1))
             {
                 let _ = shared.sleepers[index].thread.set(handle.thread().clone());
+                started.push(handle);
             }
         }
-        Workers { shared, turn: Mutex::new(()) }
+        Workers { shared, threads: started, turn: Mutex::new(()) }
     }
 
     /// Calls `unit` with each number below `units` and returns when all calls have.
@@ -162,6 +168,17 @@ impl Workers {
         shared.claim(0, unit);
         drop(open);
         assert!(!shared.failed.swap(false, Ordering::Relaxed), "a unit of work panicked");
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            // What a unit panicked with is its caller's.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -230,6 +247,9 @@ impl Shared {
                     self.within(index);
                 }
                 continue;
+            }
+            if self.ended.load(Ordering::Relaxed) {
+                return;
             }
             if turns < PATIENCE * LOOKS {
                 turns += 1;
@@ -347,6 +367,24 @@ mod tests {
             ran.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(ran.into_inner(), 20);
+    }
+
+    #[test]
+    fn threads_end_with_their_pool() {
+        for asleep in [false, true] {
+            let workers = Workers::new(3);
+            workers.run(20, &|_| {});
+            if asleep {
+                let all =
+                    || workers.shared.sleepers.iter().all(|s| s.asleep.load(Ordering::SeqCst));
+                while !all() {
+                    thread::yield_now();
+                }
+            }
+            let shared = Arc::downgrade(&workers.shared);
+            drop(workers);
+            assert!(shared.upgrade().is_none(), "asleep {asleep}");
+        }
     }
 
     #[test]

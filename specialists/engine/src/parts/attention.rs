@@ -54,25 +54,29 @@ pub(crate) struct Attention {
 impl Attention {
     /// What the layer adds to the residual: [rows, dim] of the normed rows.
     pub fn forward(&self, step: &mut Step<'_, '_>, normed: &[f32]) -> Vec<f32> {
-        let hd = self.head_dim;
         let mut input = Activations::new(normed, self.q.weight.k);
-        let (q, kv) = match (&self.k, &self.v) {
-            (Some(k), Some(v)) => {
-                let [q, k, v] = together([&self.q, k, v], &mut input);
-                (q, Some((k, v)))
-            }
-            (Some(k), None) => {
-                let [q, k] = together([&self.q, k], &mut input);
-                let v = k.clone();
-                (q, Some((k, v)))
-            }
-            (None, _) => (self.q.forward(&mut input), None),
-        };
-        let (mut q, gate) = self.split(q);
+        let projected = together(&self.projections(), &mut input);
+        self.o.rows(&self.between(step, projected))
+    }
+
+    /// What is multiplied with the normed rows: queries, and as far as the layer has them keys and values.
+    pub fn projections(&self) -> Vec<&Linear> {
+        let kv = self.k.as_ref().map(|k| [Some(k), self.v.as_ref()].into_iter().flatten());
+        std::iter::once(&self.q).chain(kv.into_iter().flatten()).collect()
+    }
+
+    /// What lies between the projections, each [rows, its dim], and the output's: norms, rotation, storing, attention
+    /// and gate.  [rows, heads * head_dim]
+    pub fn between(&self, step: &mut Step<'_, '_>, projected: Vec<Vec<f32>>) -> Vec<f32> {
+        let mut projected = projected.into_iter();
+        let (q, k, v) = (projected.next(), projected.next(), projected.next());
+        let (mut q, gate) = self.split(q.unwrap_or_default());
         self.prepare(&mut q, &self.q_norm, step.rotations(self.rope));
-        if let Some((mut k, mut v)) = kv {
+        if let Some(mut k) = k {
+            let mut v = v.unwrap_or_else(|| k.clone());
             if self.v_norm {
-                v.chunks_exact_mut(hd).for_each(|head| math::unit_rms(head, self.norm_eps));
+                v.chunks_exact_mut(self.head_dim)
+                    .for_each(|head| math::unit_rms(head, self.norm_eps));
             }
             self.prepare(&mut k, &self.k_norm, step.rotations(self.rope));
             step.store(self.store, &k, &v);
@@ -81,7 +85,7 @@ impl Attention {
         if let Some(gate) = gate {
             out.iter_mut().zip(&gate).for_each(|(o, g)| *o *= sigmoid(*g));
         }
-        self.o.rows(&out)
+        out
     }
 
     /// Numbers for one row: queries, gates, output, keys, values.

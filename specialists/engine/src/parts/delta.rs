@@ -97,7 +97,34 @@ impl DeltaNet {
 
     /// What the layer adds to the residual: [rows, dim] of the normed rows.
     pub fn forward(&self, step: &mut Step<'_, '_>, layer: usize, normed: &[f32]) -> Vec<f32> {
-        let mut inputs = self.inputs(normed);
+        let mut x = Activations::new(normed, self.out.weight.rows);
+        let projected = self.projections().into_iter().map(|linear| linear.forward(&mut x));
+        let projected = projected.collect();
+        self.out.rows(&self.between(step, layer, projected))
+    }
+
+    /// What is multiplied with the normed rows.
+    pub fn projections(&self) -> Vec<&Linear> {
+        let mut all = match &self.mixed {
+            Mixed::Apart { qkv, z } => vec![qkv, z],
+            Mixed::Together(all) => vec![all],
+        };
+        match &self.rates {
+            Rates::Apart { beta, alpha } => all.extend([beta, alpha]),
+            Rates::Together(both) => all.push(both),
+        }
+        all
+    }
+
+    /// What lies between the projections, each [rows, its dim], and the output's: convolution, recurrence, norm and
+    /// gate.  [rows, value dim]
+    pub fn between(
+        &self,
+        step: &mut Step<'_, '_>,
+        layer: usize,
+        projected: Vec<Vec<f32>>,
+    ) -> Vec<f32> {
+        let mut inputs = self.inputs(projected);
         let mut out = vec![0f32; step.rows() * self.value_dim()];
         for (rows, state) in step.states(layer) {
             let (past, heads) = state.split_at_mut((self.taps - 1) * self.channels());
@@ -111,16 +138,17 @@ impl DeltaNet {
             math::rms_norm_in_place(head, weight, self.eps);
             head.iter_mut().zip(z).for_each(|(o, z)| *o *= silu(*z));
         }
-        self.out.rows(&out)
+        out
     }
 
-    fn inputs(&self, normed: &[f32]) -> Inputs {
+    fn inputs(&self, projected: Vec<Vec<f32>>) -> Inputs {
         let (hd, share) = (self.head_dim, self.value_heads / self.key_heads);
-        let mut x = Activations::new(normed, self.out.weight.rows);
+        let mut projected = projected.into_iter();
+        let mut next = || projected.next().unwrap_or_default();
         let (qkv, z) = match &self.mixed {
-            Mixed::Apart { qkv, z } => (qkv.forward(&mut x), z.forward(&mut x)),
-            Mixed::Together(all) => {
-                let all = all.forward(&mut x);
+            Mixed::Apart { .. } => (next(), next()),
+            Mixed::Together(_) => {
+                let all = next();
                 // Piece `at` of every head of keys, in units of a head's length.
                 let group = (2 + 2 * share) * hd;
                 let row = self.key_heads * group;
@@ -138,9 +166,9 @@ impl DeltaNet {
             }
         };
         let (mut beta, mut decay) = match &self.rates {
-            Rates::Apart { beta, alpha } => (beta.forward(&mut x), alpha.forward(&mut x)),
-            Rates::Together(both) => {
-                let both = both.forward(&mut x);
+            Rates::Apart { .. } => (next(), next()),
+            Rates::Together(_) => {
+                let both = next();
                 let half = |at: usize| {
                     both.chunks_exact(share)
                         .skip(at)

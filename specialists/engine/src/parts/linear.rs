@@ -15,8 +15,7 @@ pub(crate) struct Linear {
 impl Linear {
     /// [rows, out]
     pub fn forward(&self, x: &mut Activations<'_>) -> Vec<f32> {
-        let [out] = together([self], x);
-        out
+        together(&[self], x).swap_remove(0)
     }
 
     pub fn bias(&self) -> Option<&[f32]> {
@@ -30,9 +29,10 @@ impl Linear {
 }
 
 /// What several give of the same rows, each [rows, out]; computed at once.
-pub(crate) fn together<const N: usize>(of: [&Linear; N], x: &mut Activations<'_>) -> [Vec<f32>; N] {
+pub(crate) fn together(of: &[&Linear], x: &mut Activations<'_>) -> Vec<Vec<f32>> {
     of.iter().for_each(|linear| x.prepare_for(&linear.weight));
-    let mut outs = of.map(|linear| vec![0f32; x.rows() * linear.weight.rows]);
+    let room = |linear: &&Linear| vec![0f32; x.rows() * linear.weight.rows];
+    let mut outs: Vec<Vec<f32>> = of.iter().map(room).collect();
     compute(
         of.iter().zip(&mut outs).map(|(linear, out)| {
             Job::Product(Product { w: &linear.weight, x, picks: x.all(), out })

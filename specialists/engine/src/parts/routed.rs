@@ -44,6 +44,14 @@ pub(crate) struct Expert {
     pub slices: Vec<Region>,
 }
 
+/// Rows by the experts that they chose.
+pub(crate) struct Groups {
+    /// Experts that some row chose, in order.
+    pub used: Vec<usize>,
+    /// [experts], the (row, rank) pairs of each.
+    pairs: Vec<Vec<(usize, usize)>>,
+}
+
 pub(crate) struct Routed {
     /// [experts, dim]
     pub router: Linear,
@@ -80,6 +88,33 @@ impl Gates {
     }
 }
 
+impl Groups {
+    pub fn of(ran: &[Ran], experts: usize) -> Groups {
+        let mut pairs: Vec<Vec<(usize, usize)>> = vec![Vec::new(); experts];
+        for (row, ran) in ran.iter().enumerate() {
+            for (rank, &(expert, ..)) in ran.ran.iter().enumerate() {
+                pairs[expert].push((row, rank));
+            }
+        }
+        Groups { used: (0..experts).filter(|&e| !pairs[e].is_empty()).collect(), pairs }
+    }
+
+    /// The (row, rank) pairs of an expert.
+    pub fn of_expert(&self, expert: usize) -> &[(usize, usize)] {
+        &self.pairs[expert]
+    }
+
+    /// The rows of an expert.
+    pub fn rows(&self, expert: usize) -> impl Iterator<Item = u32> {
+        self.pairs[expert].iter().map(|&(row, _)| row as u32)
+    }
+
+    /// The (row, rank) pairs of all that are used, expert after expert.
+    pub fn all(&self) -> impl Iterator<Item = &(usize, usize)> {
+        self.used.iter().flat_map(|&e| &self.pairs[e])
+    }
+}
+
 impl Routed {
     /// What the layer adds to the residual: [rows, dim] of the normed rows.  The router reads rows of its own.
     pub fn forward(
@@ -97,28 +132,14 @@ impl Routed {
             self.router.rows(router)
         };
         let mut ran = self.route(step, layer, &logits);
-        // (row, rank) pairs of each expert.
-        let mut pairs: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.experts.len()];
-        for (row, ran) in ran.iter().enumerate() {
-            for (rank, &(expert, ..)) in ran.ran.iter().enumerate() {
-                pairs[expert].push((row, rank));
-            }
-        }
-        let used: Vec<usize> = (0..self.experts.len()).filter(|&e| !pairs[e].is_empty()).collect();
-        let wish = |e: usize| step.wish(pairs[e].iter().map(|&(row, _)| row));
-        let absent = step.experts.prepare(layer, &used, &wish);
-        activations.prepare_for(&self.experts[0].gate);
-        activations.prepare_for(&self.experts[0].up);
-        // Where an expert's outputs begin among those of all pairs.
-        let picks: Vec<u32> =
-            used.iter().flat_map(|&e| pairs[e].iter().map(|&(row, _)| row as u32)).collect();
-        let outputs = self.experts_of(&used, &pairs, &activations, &picks);
-        step.experts.passed(layer, &used, absent);
+        let groups = Groups::of(&ran, self.experts.len());
+        let absent = self.prepare(step, layer, &groups);
+        let outputs = self.experts_of(&groups.used, &groups, &mut activations);
+        step.experts.passed(layer, &groups.used, absent);
 
         // Gate and add in the order of ranks, so that a row's sum does not depend on its batch.
         let mut at: Vec<&[f32]> = vec![&[]; rows * self.top_k];
-        let ranks = used.iter().flat_map(|&e| &pairs[e]);
-        for (&(row, rank), y) in ranks.zip(outputs.chunks_exact(dim)) {
+        for (&(row, rank), y) in groups.all().zip(outputs.chunks_exact(dim)) {
             at[row * self.top_k + rank] = y;
         }
         let mut out = vec![0f32; rows * dim];
@@ -136,20 +157,24 @@ impl Routed {
         out
     }
 
-    /// What the used experts make of their rows, `picks` expert after expert: [picks, dim].
-    fn experts_of(
-        &self,
-        used: &[usize],
-        pairs: &[Vec<(usize, usize)>],
-        x: &Activations<'_>,
-        picks: &[u32],
-    ) -> Vec<f32> {
+    /// Tells whoever knows which experts are in memory what is about to be computed.  Whether any is not there.
+    pub fn prepare(&self, step: &Step<'_, '_>, layer: usize, groups: &Groups) -> bool {
+        let wish = |e: usize| step.wish(groups.of_expert(e).iter().map(|&(row, _)| row));
+        step.experts.prepare(layer, &groups.used, &wish)
+    }
+
+    /// What some experts make of their rows of `x`, expert after expert: [rows of all of them, dim].
+    pub fn experts_of(&self, used: &[usize], groups: &Groups, x: &mut Activations<'_>) -> Vec<f32> {
+        x.prepare_for(&self.experts[0].gate);
+        x.prepare_for(&self.experts[0].up);
+        let x = &*x;
+        let picks: Vec<u32> = used.iter().flat_map(|&e| groups.rows(e)).collect();
         let (ff, dim) = (self.experts[0].gate.rows, self.experts[0].down.rows);
         let mut hidden = vec![0f32; picks.len() * ff];
-        let (mut left, mut to) = (picks, &mut hidden[..]);
+        let (mut left, mut to) = (&picks[..], &mut hidden[..]);
         compute(used.iter().map(|&e| {
             let (expert, out);
-            (expert, left) = left.split_at(pairs[e].len());
+            (expert, left) = left.split_at(groups.of_expert(e).len());
             (out, to) = std::mem::take(&mut to).split_at_mut(expert.len() * ff);
             let Expert { gate, up, bias, .. } = &self.experts[e];
             let bias = [&bias[0], &bias[1]].map(Option::as_deref);
@@ -162,14 +187,14 @@ impl Routed {
         let (mut left, mut to) = (hidden.all(), &mut out[..]);
         compute(used.iter().map(|&e| {
             let (expert, out);
-            (expert, left) = left.split_at(pairs[e].len());
+            (expert, left) = left.split_at(groups.of_expert(e).len());
             (out, to) = std::mem::take(&mut to).split_at_mut(expert.len() * dim);
             Job::Product(Product { w: &self.experts[e].down, x: &hidden, picks: expert, out })
         }));
         let mut rows = out.chunks_exact_mut(dim);
         for &e in used {
             let Expert { scale, bias, .. } = &self.experts[e];
-            for row in rows.by_ref().take(pairs[e].len()) {
+            for row in rows.by_ref().take(groups.of_expert(e).len()) {
                 if let Some(scale) = scale {
                     row.iter_mut().for_each(|v| *v *= scale);
                 }
@@ -188,7 +213,7 @@ impl Routed {
     }
 
     /// Chooses for every row, with what it may have and without bounds.
-    fn route(&self, step: &Step<'_, '_>, layer: usize, logits: &[f32]) -> Vec<Ran> {
+    pub fn route(&self, step: &Step<'_, '_>, layer: usize, logits: &[f32]) -> Vec<Ran> {
         let choose = |logits: &[f32], keep: &dyn Fn(usize) -> bool| -> Vec<(usize, f32)> {
             self.gates.choose(logits, self.top_k, keep)
         };

@@ -31,8 +31,10 @@ pub(super) unsafe fn run<W: Work>(work: W) -> W::Output {
 impl Lanes for Avx512 {
     const N: usize = 16;
     const SIGNED_OFFSET: i32 = 128;
+    const ALONG: bool = true;
     type I = __m512i;
     type F = __m512;
+    type S = __m512i;
 
     #[inline(always)]
     fn splat(self, v: i32) -> __m512i {
@@ -97,6 +99,69 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn pairs(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
         unsafe { _mm512_dpwssd_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    fn small(self, bytes: [u32; 4]) -> __m512i {
+        unsafe {
+            _mm512_castsi256_si512(_mm256_cvtepi8_epi16(_mm_loadu_si128(bytes.as_ptr().cast())))
+        }
+    }
+    #[inline(always)]
+    fn small_of_six_bits(self, [a, b, c]: [u32; 3]) -> __m512i {
+        // All four words of the trait's expression at once.
+        unsafe {
+            let all = _mm_setr_epi32(a as i32, b as i32, c as i32, 0);
+            let (six, four, two) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
+            let low =
+                _mm_srlv_epi32(_mm_shuffle_epi32::<0b10_01_10_00>(all), _mm_setr_epi32(0, 0, 0, 4));
+            let top = _mm_srli_epi32::<2>(_mm_shuffle_epi32::<0b01_01_00_00>(all));
+            let bytes = _mm_or_si128(
+                _mm_and_si128(low, _mm_setr_epi32(six, four, six, four)),
+                _mm_and_si128(top, _mm_setr_epi32(0, two, 0, two)),
+            );
+            _mm512_castsi256_si512(_mm256_cvtepi8_epi16(bytes))
+        }
+    }
+    #[inline(always)]
+    fn scales(self, small: __m512i, of: [usize; 4], _: usize) -> __m512i {
+        unsafe {
+            let [a, b, c, d] = of.map(|j| j as i64 * 0x0001_0001_0001_0001);
+            _mm512_permutexvar_epi16(_mm512_setr_epi64(a, a, b, b, c, c, d, d), small)
+        }
+    }
+    #[inline(always)]
+    unsafe fn weigh(self, small: __m512i, y: *const i16) -> __m512i {
+        unsafe {
+            let small = _mm512_castsi512_si256(small);
+            _mm512_zextsi256_si512(_mm256_madd_epi16(small, _mm256_loadu_si256(y.cast())))
+        }
+    }
+    #[inline(always)]
+    fn scaled(self, acc: __m512i, w: __m512i, y: __m512i, scale: __m512i) -> __m512i {
+        // Two products of at most 127 * 127 stay within 16 bits.
+        unsafe { _mm512_dpwssd_epi32(acc, _mm512_maddubs_epi16(w, y), scale) }
+    }
+    #[inline(always)]
+    fn totals(self, of: [__m512i; 4]) -> [i32; 4] {
+        unsafe {
+            let [a, b, c, d] = of;
+            let add = |a, b| _mm512_add_epi32(a, b);
+            let ab = add(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let cd = add(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            let all = add(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+            let half =
+                _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+            let whole =
+                _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+            std::mem::transmute::<__m128i, [i32; 4]>(whole)
+        }
+    }
+    #[inline(always)]
+    fn shr_two(self, v: __m512i, a: u32, b: u32) -> __m512i {
+        unsafe {
+            let (a, b) = (_mm256_set1_epi32(a as i32), _mm256_set1_epi32(b as i32));
+            _mm512_srlv_epi32(v, _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b))
+        }
     }
     #[inline(always)]
     fn float(self, a: __m512i) -> __m512 {
@@ -166,6 +231,13 @@ impl Lanes for Avx512 {
                 _mm512_unpacklo_epi64(ab_high, cd_high),
                 _mm512_unpackhi_epi64(ab_high, cd_high),
             ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn halves(self, a: *const u8, b: *const u8) -> __m512i {
+        unsafe {
+            let (a, b) = (_mm256_loadu_si256(a.cast()), _mm256_loadu_si256(b.cast()));
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b)
         }
     }
     #[inline(always)]

@@ -5,7 +5,8 @@
 //!
 //! The tests of `kernels`, all but the one against candle, pass under emulation (QEMU), on processors with dot products
 //! and without.  On hardware it never ran: nothing is known of its speed, nor whether asking for memory ahead of time
-//! helps there.
+//! helps there.  What only rows one after the other need (`small`, `scales`, `weigh`, `scaled`, `totals`, `shr_two` and
+//! `halves`) was compiled, and never ran, not even under emulation: `ALONG` is off.
 
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
@@ -81,8 +82,10 @@ fn from_half(halves: uint16x4_t) -> float32x4_t {
 impl<const DOT: bool> Lanes for Neon<DOT> {
     const N: usize = 4;
     const SIGNED_OFFSET: i32 = 0;
+    const ALONG: bool = false;
     type I = int32x4_t;
     type F = float32x4_t;
+    type S = [i16; 16];
 
     #[inline(always)]
     fn splat(self, v: i32) -> int32x4_t {
@@ -165,6 +168,47 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         }
     }
     #[inline(always)]
+    fn small(self, bytes: [u32; 4]) -> [i16; 16] {
+        let byte = |i: usize| i16::from(bytes[i / 4].to_le_bytes()[i % 4] as i8);
+        super::sixteen(byte)
+    }
+    #[inline(always)]
+    fn scales(self, small: [i16; 16], of: [usize; 4], i: usize) -> int32x4_t {
+        unsafe {
+            let (a, b) = (vdup_n_s16(small[of[i / 2]]), vdup_n_s16(small[of[2 + i / 2]]));
+            vreinterpretq_s32_s16(vcombine_s16(a, b))
+        }
+    }
+    #[inline(always)]
+    unsafe fn weigh(self, small: [i16; 16], y: *const i16) -> int32x4_t {
+        unsafe {
+            let (a, b) = (vld1q_s16(small.as_ptr()), vld1q_s16(small.as_ptr().add(8)));
+            let (y, z) = (vld1q_s16(y), vld1q_s16(y.add(8)));
+            let low = vmlal_s16(
+                vmull_s16(vget_low_s16(a), vget_low_s16(y)),
+                vget_low_s16(b),
+                vget_low_s16(z),
+            );
+            vmlal_high_s16(vmlal_high_s16(low, a, y), b, z)
+        }
+    }
+    #[inline(always)]
+    fn scaled(self, acc: int32x4_t, w: int32x4_t, y: int32x4_t, scale: int32x4_t) -> int32x4_t {
+        unsafe { vmlaq_s32(acc, self.dot(vdupq_n_s32(0), w, y), vshrq_n_s32::<16>(scale)) }
+    }
+    #[inline(always)]
+    fn totals(self, of: [int32x4_t; 4]) -> [i32; 4] {
+        unsafe { [vaddvq_s32(of[0]), vaddvq_s32(of[1]), vaddvq_s32(of[2]), vaddvq_s32(of[3])] }
+    }
+    #[inline(always)]
+    fn shr_two(self, v: int32x4_t, a: u32, b: u32) -> int32x4_t {
+        // As `shr`.
+        unsafe {
+            let by = vcombine_s32(vdup_n_s32(-(a as i32)), vdup_n_s32(-(b as i32)));
+            vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), by))
+        }
+    }
+    #[inline(always)]
     fn float(self, a: int32x4_t) -> float32x4_t {
         unsafe { vcvtq_f32_s32(a) }
     }
@@ -228,6 +272,10 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
                 vreinterpretq_s32_s64(vzip2q_s64(ab_high, cd_high)),
             ]
         }
+    }
+    #[inline(always)]
+    unsafe fn halves(self, a: *const u8, b: *const u8) -> int32x4_t {
+        unsafe { vreinterpretq_s32_u8(vcombine_u8(vld1_u8(a), vld1_u8(b))) }
     }
     #[inline(always)]
     unsafe fn heads(self, rows: Rows) -> int32x4_t {

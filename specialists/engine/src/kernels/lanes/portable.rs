@@ -23,8 +23,11 @@ fn bytes(a: i32) -> [u8; 4] {
 impl<const N: usize> Lanes for Plain<N> {
     const N: usize = N;
     const SIGNED_OFFSET: i32 = 0;
+    // Halves of one lane would be halves of a number.
+    const ALONG: bool = N > 1;
     type I = [i32; N];
     type F = [f32; N];
+    type S = [i16; 16];
 
     fn splat(self, v: i32) -> Self::I {
         [v; N]
@@ -77,6 +80,35 @@ impl<const N: usize> Lanes for Plain<N> {
             |a: i32, b: i32| i32::from(a as i16) * i32::from(b as i16) + (a >> 16) * (b >> 16);
         self.add(acc, each(a, b, two))
     }
+    fn small(self, all: [u32; 4]) -> [i16; 16] {
+        std::array::from_fn(|i| i16::from(bytes(all[i / 4] as i32)[i % 4] as i8))
+    }
+    fn scales(self, small: [i16; 16], of: [usize; 4], i: usize) -> Self::I {
+        std::array::from_fn(|lane| {
+            // Which byte of the 32 from one place.
+            let at = 2 * N * i + 4 * lane % (2 * N);
+            let scale = small[of[2 * (2 * lane / N) + at / 16]];
+            i32::from(scale) << 16 | i32::from(scale as u16)
+        })
+    }
+    unsafe fn weigh(self, small: [i16; 16], y: *const i16) -> Self::I {
+        // SAFETY: by the caller.
+        let y = unsafe { y.cast::<[i16; 16]>().read_unaligned() };
+        let mut sum = [0; N];
+        for (i, (a, b)) in small.iter().zip(y).enumerate() {
+            sum[i % N] += i32::from(*a) * i32::from(b);
+        }
+        sum
+    }
+    fn scaled(self, acc: Self::I, w: Self::I, y: Self::I, scale: Self::I) -> Self::I {
+        self.add(acc, self.mul(self.dot([0; N], w, y), scale.map(|s| s >> 16)))
+    }
+    fn totals(self, of: [Self::I; 4]) -> [i32; 4] {
+        of.map(|lanes| lanes.into_iter().fold(0, i32::wrapping_add))
+    }
+    fn shr_two(self, v: Self::I, a: u32, b: u32) -> Self::I {
+        std::array::from_fn(|i| (v[i] as u32 >> if 2 * i < N { a } else { b }) as i32)
+    }
     fn float(self, a: Self::I) -> Self::F {
         a.map(|a| a as f32)
     }
@@ -122,6 +154,13 @@ impl<const N: usize> Lanes for Plain<N> {
     unsafe fn quads(self, rows: Rows) -> [Self::I; 4] {
         // SAFETY: by the caller.
         std::array::from_fn(|j| unsafe { self.heads(rows.at(4 * j)) })
+    }
+    unsafe fn halves(self, a: *const u8, b: *const u8) -> Self::I {
+        std::array::from_fn(|i| {
+            let at = if 2 * i < N { a.wrapping_add(4 * i) } else { b.wrapping_add(4 * i - 2 * N) };
+            // SAFETY: by the caller.
+            i32::from_le_bytes(unsafe { at.cast::<[u8; 4]>().read() })
+        })
     }
     unsafe fn heads(self, rows: Rows) -> Self::I {
         // SAFETY: by the caller; bytes need no alignment.

@@ -155,3 +155,53 @@ fn operations_give_the_bits_of_plain_rust() {
         }
     }
 }
+
+/// What rows one after the other are made of: 64 bytes from two places, shifted apart, times as many and sixteen scales.
+struct Strips<'a>(&'a Numbers);
+
+impl Work for Strips<'_> {
+    /// Sums that do not depend on how many lanes they were in: of products, weights, scales and halves.
+    type Output = Vec<[i32; 4]>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> Self::Output {
+        let bytes = |at: usize, i: usize| {
+            let at = self.0.bytes[at + 2 * L::N * i..].as_ptr();
+            // SAFETY: 32 bytes of each place are within the bytes.
+            unsafe { l.halves(at, at.wrapping_add(40)) }
+        };
+        let strip = |n: usize| {
+            let six = self.0.any.each_ref().map(|any| any[n] as u32);
+            let small = match n % 2 {
+                0 => l.small_of_six_bits(six),
+                _ => l.small([six[0], six[1], six[2], six[0] ^ 0x55]),
+            };
+            let first = n % 4 * 4;
+            let of = [first, first + 1, first + 3, first + 2];
+            // SAFETY: sixteen halves are within the bytes.
+            let weighed = unsafe { l.weigh(small, self.0.bytes[n..].as_ptr().cast()) };
+            let mut sums = [l.splat(0), l.splat(0), l.splat(0), weighed];
+            for i in 0..16 / L::N {
+                let (a, b) = (n as u32 % 3, n as u32 % 5);
+                let w = l.and(l.shr_two(bytes(n, i), a, b), l.splat(0x7f7f_7f7f));
+                // Above -128.
+                let y = l.and(bytes(n + 7, i), l.splat(0x3f3f_3f3f));
+                sums[0] = l.scaled(sums[0], w, y, l.scales(small, of, i));
+                sums[1] = l.add(sums[1], w);
+                sums[2] = l.add(sums[2], l.scales(small, of, i));
+            }
+            l.totals(sums)
+        };
+        (0..1000).map(strip).collect()
+    }
+}
+
+#[test]
+fn strips_are_the_same_by_every_set() {
+    let numbers = Numbers::new();
+    let want = run_with(Set::PlainSixteen, Strips(&numbers));
+    // One lane has no halves.
+    for set in Set::all().into_iter().filter(|set| *set != Set::One) {
+        assert_eq!(run_with(set, Strips(&numbers)), want, "{set:?}");
+    }
+}
