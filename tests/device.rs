@@ -116,7 +116,6 @@ fn one_batch_of_many() {
         for precision in Precision::ALL {
             let layout = model.layout(precision);
             let store = KvStore::of(&device, &layout, 5 * layout.bytes_at_once(64)).unwrap();
-            eprintln!("{} {precision}", case.name);
             let run = |which: &[usize], steps: usize| -> Vec<Vec<u32>> {
                 let mut pages: Vec<_> = which.iter().map(|_| store.reserve(64).unwrap()).collect();
                 let mut got = vec![Vec::new(); which.len()];

@@ -26,20 +26,6 @@ extern "C" __global__ void rms_norm(const float *x, const float *weight, const u
     }
 }
 
-// What a router of gemma4 reads: out = x / rms(x) * (by * weight).
-extern "C" __global__ void unit_norm(const float *x, const float *weight, const uint32_t *rows,
-                                     float *out, int dim, float eps, float by) {
-    size_t row = blockIdx.x;
-    if (row >= *rows) {
-        return;
-    }
-    x += row * dim;
-    float scale = inverse_rms(squares(x, dim), dim, eps);
-    for (int i = threadIdx.x; i < dim; i += THREADS) {
-        out[row * dim + i] = x[i] * scale * (by * weight[i]);
-    }
-}
-
 // What passes through an expert that every token takes: out[r] = y[r] * sigmoid(gate · x[r]).
 //
 // y, out [rows, dim]; x [rows, dim], gate [dim]; y and out may be one.

@@ -15,12 +15,6 @@ extern "C" __global__ void add(const float *x, const float *y, const uint32_t *r
     EACH(out[i] = x[i] + y[i])
 }
 
-// Each row and the same vector [dim].
-extern "C" __global__ void add_vector(const float *x, const float *vector, const uint32_t *rows,
-                                      float *out, int dim) {
-    EACH(out[i] = x[i] + vector[at])
-}
-
 extern "C" __global__ void scale(const float *x, const uint32_t *rows, float *out, int dim,
                                  float by) {
     EACH(out[i] = x[i] * by)

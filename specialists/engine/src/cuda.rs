@@ -33,5 +33,18 @@ mod tensors;
 mod tests;
 mod units;
 
+#[cfg(test)]
+use {
+    attention::{Attend, Gate, HeadNorm, Heads, PageFormat, Places, Rotations, Store},
+    delta::{Convolve, GatedNorm, Rates, Recur, Stretch, Untangle},
+    device::Device,
+    experts::{Combine, Gates, Group, Masks, Route, units},
+    memory::{Buffer, Pinned, Plain, Slice},
+    products::{Embed, Form, Input, Matrices, Rounded, Unit, Work, gated, product},
+    queue::{Mark, Queue},
+    rows::{Each, GateRows, Norm, Refuse, Rows},
+    slots::Slots,
+};
+
 pub use device::CudaError;
 pub use steps::Gpu;

@@ -15,7 +15,6 @@
 #include <mutex>
 #include <set>
 #include <string>
-#include <sys/mman.h>
 #include <unistd.h>
 #include <vector>
 
@@ -43,9 +42,6 @@ struct Function {
 };
 
 struct Module {
-    // Open while it is loaded: a loader knows a library by its path, which is the number of the
-    // file.
-    int file;
     void *library;
     std::vector<Function> functions;
 };
@@ -324,18 +320,21 @@ API cuModuleLoadData(Module **module, const void *image) {
         return INVALID_IMAGE;
     }
     size_t bytes = header->e_shoff + size_t(header->e_shnum) * header->e_shentsize;
-    int file = memfd_create("kernels", MFD_CLOEXEC);
+    // Under a name of its own: a library that could not be unloaded is found again by its name.
+    char path[] = "/tmp/kernels-XXXXXX";
+    int file = mkstemp(path);
     bool written = file >= 0 && write(file, image, bytes) == ssize_t(bytes);
-    void *library =
-        written ? dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL)
-                : nullptr;
+    void *library = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    if (file >= 0) {
+        unlink(path);
+        close(file);
+    }
     if (!library) {
         std::fprintf(stderr, "emulated device: %s\n",
-                     written ? dlerror() : "there is no memory for a module");
-        close(file);
+                     written ? dlerror() : "there is no room for a module in /tmp");
         return INVALID_IMAGE;
     }
-    auto *made = new Module{file, library, {}};
+    auto *made = new Module{library, {}};
     auto *kernel = static_cast<const Kernel *>(dlsym(library, "emulator_kernels"));
     for (; kernel && kernel->name; kernel++) {
         made->functions.push_back({*kernel, shared_of(library)});
@@ -348,7 +347,6 @@ API cuModuleUnload(Module *module) {
     Guard guard(lock);
     run_all();
     dlclose(module->library);
-    close(module->file);
     delete module;
     return OK;
 }

@@ -464,12 +464,12 @@ impl<'r> Running<'r, '_, '_> {
         let at = w.bytes().as_ptr() as usize;
         let (offsets, _) = self.arena.offsets(layer);
         let slices = part.experts[0].slices.iter().zip(offsets);
-        let within = slices.filter_map(|(slice, offset)| {
+        let mut within = slices.filter_map(|(slice, offset)| {
             let bytes = slice.bytes();
             let start = bytes.as_ptr() as usize;
             (start..start + bytes.len()).contains(&at).then(|| (offset + at - start) as u64)
         });
-        within.last().unwrap_or_default()
+        within.next().unwrap_or_default()
     }
 
     /// Makes all experts that rows chose be somewhere on the device: guests where the bank has room for them, others for

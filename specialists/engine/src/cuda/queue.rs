@@ -101,25 +101,6 @@ impl Queue {
         Ok(values)
     }
 
-    /// Copies to pinned memory while this machine goes on.
-    ///
-    /// # Safety
-    ///
-    /// Nobody looks at `to` until the copy has been done, and it lives as long.
-    pub unsafe fn read_pinned<T: Plain>(
-        &self,
-        to: &mut Pinned<T>,
-        from: Slice<'_, T>,
-    ) -> Result<(), CudaError> {
-        assert!(from.len() <= to.len(), "{} values into {}", from.len(), to.len());
-        self.device.bind()?;
-        // SAFETY: there is room, and the caller waits.
-        unsafe {
-            let (at, bytes) = (to.as_mut_ptr().cast::<c_void>(), from.len() * size_of::<T>());
-            call!(cuMemcpyDtoHAsync_v2(at, from.address(), bytes, self.stream))
-        }
-    }
-
     /// Copies within the device.
     pub fn copy<T: Plain>(&self, to: Slice<'_, T>, from: Slice<'_, T>) -> Result<(), CudaError> {
         assert!(from.len() <= to.len(), "{} values into {}", from.len(), to.len());

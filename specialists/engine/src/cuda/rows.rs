@@ -72,15 +72,6 @@ impl Each<'_> {
         unsafe { launch!(queue, "add", grid, THREADS, x, y, rows.count, out, dim) }
     }
 
-    /// `out = x + vector`, vector [dim].
-    pub fn add_vector(&self, queue: &Queue, vector: Slice<'_, f32>) -> Result<(), CudaError> {
-        holds(vector, "the vector", self.dim);
-        let Each { x, out, rows, dim } = *self;
-        let (grid, dim) = (self.grid(), dim as i32);
-        // SAFETY: see above.
-        unsafe { launch!(queue, "add_vector", grid, THREADS, x, vector, rows.count, out, dim) }
-    }
-
     /// `out = x * by`
     pub fn scale(&self, queue: &Queue, by: f32) -> Result<(), CudaError> {
         self.with_number(queue, "scale", by)
@@ -155,16 +146,6 @@ impl Norm<'_> {
         let (dim, grid) = (self.dim(), [rows.most, 1, 1]);
         // SAFETY: see above.
         unsafe { launch!(queue, "rms_norm", grid, THREADS, x, weight, rows.count, out, dim, eps) }
-    }
-
-    /// `out = x / rms(x) * (by * weight)`
-    pub fn launch_unit(&self, queue: &Queue, by: f32) -> Result<(), CudaError> {
-        let Norm { x, weight, out, rows, eps } = *self;
-        let (dim, grid) = (self.dim(), [rows.most, 1, 1]);
-        // SAFETY: see above.
-        unsafe {
-            launch!(queue, "unit_norm", grid, THREADS, x, weight, rows.count, out, dim, eps, by)
-        }
     }
 }
 

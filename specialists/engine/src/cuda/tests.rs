@@ -14,6 +14,9 @@ mod rows;
 use std::sync::{Arc, OnceLock};
 
 use super::{Buffer, Device, Plain, Queue, Rows};
+use crate::ggml::Kind;
+use crate::kernels::Matrix;
+use crate::mapping::{Mapping, Region};
 
 /// Threads of tests share one device, each with a queue of its own.
 fn queue() -> Queue {
@@ -27,6 +30,12 @@ fn up<T: Plain>(queue: &Queue, values: &[T]) -> Buffer<T> {
     let buffer = Buffer::new(queue.device(), values.len()).unwrap();
     queue.write(buffer.slice(), values).unwrap();
     buffer
+}
+
+/// The CPU's matrix of these bytes.
+fn matrix(bytes: &[u8], kind: Kind, rows: usize, k: usize) -> Matrix {
+    let mapping = Arc::new(Mapping::Embedded(bytes.to_vec().leak()));
+    Matrix::new(Region::new(&mapping, 0, bytes.len() as u64).unwrap(), kind, rows, k).unwrap()
 }
 
 const BLANK: f32 = f32::from_bits(u32::MAX);

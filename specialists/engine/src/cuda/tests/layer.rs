@@ -6,8 +6,7 @@ use super::*;
 use crate::bank::DeviceMemory;
 use crate::cuda::*;
 use crate::ggml::Kind;
-use crate::kernels::{self, Activation, Activations, Job, Matrix, Product, matmul};
-use crate::mapping::Region;
+use crate::kernels::{self, Activation, Activations, Job, Product, matmul};
 use crate::math;
 
 const KIND: Kind = Kind::Q4_0;
@@ -27,10 +26,6 @@ fn weights(kind: Kind, rows: usize, k: usize, seed: u64) -> Vec<u8> {
         block[..2].copy_from_slice(&f16::from_f32(rng.f32() * 0.1).to_le_bytes());
     }
     bytes
-}
-
-fn matrix(bytes: &[u8], kind: Kind, rows: usize, k: usize) -> Matrix {
-    Matrix::new(Region::owned(bytes.to_vec()), kind, rows, k).unwrap()
 }
 
 /// Gate, up and down of an expert.

@@ -5,8 +5,7 @@ use half::{bf16, f16};
 use super::*;
 use crate::cuda::{Embed, Form, Input, Matrices, Rounded, Unit, Work, gated, product};
 use crate::ggml::Kind;
-use crate::kernels::{self, Activation, Activations, Gated, Job, Matrix, matmul};
-use crate::mapping::Region;
+use crate::kernels::{self, Activation, Activations, Gated, Job, matmul};
 
 /// Every format with a kernel, and where in a block its F16 scales are.
 const FORMATS: [(Kind, &[usize]); 14] = [
@@ -47,10 +46,6 @@ fn weights(kind: Kind, rows: usize, k: usize, seed: u64) -> Vec<u8> {
         }
     }
     bytes
-}
-
-fn matrix(bytes: &[u8], kind: Kind, rows: usize, k: usize) -> Matrix {
-    Matrix::new(Region::owned(bytes.to_vec()), kind, rows, k).unwrap()
 }
 
 /// Activations with a row of zeros and a row far larger than the others.
