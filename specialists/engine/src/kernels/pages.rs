@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 
 use config::Precision;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::float::Float;
 use super::lanes::Lanes;
@@ -62,11 +63,15 @@ impl PageFormat {
             }
             Precision::F16 => {
                 let (keys, values) = (page.cast::<f16>(), values.cast::<f16>());
-                for (d, (k, v)) in key.iter().zip(value).enumerate() {
-                    // SAFETY: see above.
-                    unsafe {
-                        keys.add(d * PAGE + token).write(half(*k));
-                        values.add(token * self.dim + d).write(half(*v));
+                for (b, (k, v)) in key.chunks(BLOCK).zip(value.chunks(BLOCK)).enumerate() {
+                    let all = k.len();
+                    for (i, (k, v)) in halves(k).iter().zip(&halves(v)).take(all).enumerate() {
+                        let d = b * BLOCK + i;
+                        // SAFETY: see above.
+                        unsafe {
+                            keys.add(d * PAGE + token).write(*k);
+                            values.add(token * self.dim + d).write(*v);
+                        }
                     }
                 }
             }
@@ -97,16 +102,22 @@ impl PageFormat {
     }
 }
 
-/// The nearest F16: what is beyond its range becomes its largest number, since infinity would make a sequence's
-/// attention no number from there on.
-fn half(v: f32) -> f16 {
-    f16::from_f32(v.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
+/// The largest F16.
+const LARGEST: f32 = 65504.0;
+
+/// The nearest F16 of a block at most: what is beyond its range becomes its largest number, since infinity would make a
+/// sequence's attention no number from there on.
+fn halves(x: &[f32]) -> [f16; BLOCK] {
+    let (mut within, mut halves) = ([0f32; BLOCK], [f16::ZERO; BLOCK]);
+    within.iter_mut().zip(x).for_each(|(w, v)| *w = v.clamp(-LARGEST, LARGEST));
+    halves.convert_from_f32_slice(&within);
+    halves
 }
 
 /// A block's scale, and what its numbers are multiplied with before they are rounded.
 fn scale(x: &[f32]) -> (f16, f32) {
     let most = x.iter().fold(0f32, |m, v| if v.is_nan() { *v } else { m.max(v.abs()) });
-    let scale = half(most / 127.0);
+    let scale = f16::from_f32((most / 127.0).clamp(0.0, LARGEST));
     (scale, if most == 0.0 { 0.0 } else { 127.0 / most })
 }
 
