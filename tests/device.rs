@@ -146,14 +146,10 @@ fn one_batch_of_many() {
                 got
             };
             let together = run(&[0, 1, 2, 3], 4);
-            for i in 0..4 {
-                assert_eq!(run(&[i], 4)[0], together[i], "{} {precision} {i}", case.name);
-                assert_eq!(
-                    run(&[i], 0)[0],
-                    together[i],
-                    "{} {precision} {i} in one piece",
-                    case.name
-                );
+            for (i, together) in together.iter().enumerate() {
+                assert_eq!(run(&[i], 4)[0], *together, "{} {precision} {i}", case.name);
+                let whole = &run(&[i], 0)[0];
+                assert_eq!(whole, together, "{} {precision} {i} in one piece", case.name);
             }
         }
     }
