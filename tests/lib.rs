@@ -3,6 +3,7 @@
 
 mod accounted;
 pub mod agreement;
+mod bank_of;
 #[cfg(feature = "oracle")]
 pub mod oracle;
 pub mod random;
@@ -10,5 +11,6 @@ pub mod split;
 pub mod tiny;
 
 pub use accounted::accounted;
+pub use bank_of::bank;
 pub use random::Random;
 pub use tiny::Tiny;

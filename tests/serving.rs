@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine::gguf::Gguf;
 use engine::kv::Precision;
 use engine::{
-    Bank, Engine, EngineOptions, Event, Finish, Generation, Model, Request, SamplingParams, Session,
+    Engine, EngineOptions, Event, Finish, Generation, Model, Request, SamplingParams, Session,
 };
 use tests::agreement::Agreement;
 use tests::tiny::{self, VOCAB};
@@ -37,7 +37,7 @@ fn engine_that(
         prefill_chunk: 16,
         lookup,
     };
-    Engine::start(model.clone(), Bank::new(model.clone()), options).unwrap()
+    Engine::start(model.clone(), tests::bank(model), options).unwrap()
 }
 
 /// What is asked for in the same way with several seeds.
@@ -184,7 +184,7 @@ fn each_precision_is_another_rounding() {
     let folder = tempfile::tempdir().unwrap();
     for (name, blocks) in KINDS.map(|name| (name, true)).into_iter().chain([("qwen3moe", false)]) {
         let model = Model::load(Gguf::open(&written(folder.path(), name)).unwrap()).unwrap();
-        let bank = Bank::new(model.clone());
+        let bank = tests::bank(&model);
         let mut random = fastrand::Rng::with_seed(9);
         let ids: Vec<u32> = (0..PROMPT).map(|_| random.u32(2..VOCAB as u32)).collect();
         let logits = |precision| {

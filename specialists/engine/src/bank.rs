@@ -53,6 +53,8 @@ pub struct Bank {
     room: AtomicU64,
     backbone_bytes: u64,
     counts: Vec<Counts>,
+    /// All experts.
+    everyone: ExpertMask,
 }
 
 /// What warming or evicting moved.
@@ -112,6 +114,7 @@ impl Bank {
             room: AtomicU64::new(0),
             backbone_bytes,
             counts: (0..layers).map(|_| Counts::default()).collect(),
+            everyone: ExpertMask::full(model.shape()),
             sizes,
             place,
         })
@@ -319,6 +322,15 @@ impl Experts for Bank {
         }
         let there: u32 = words.iter().map(|word| word.count_ones()).sum();
         (there as usize >= top_k).then_some(words)
+    }
+
+    fn all_there(&self, mask: Option<&ExpertMask>) -> bool {
+        let mask = mask.unwrap_or(&self.everyone);
+        let there = |layer| {
+            let mut both = mask.words(layer).iter().zip(self.residents.layer(layer));
+            both.all(|(mask, resident)| mask & !resident == 0)
+        };
+        (0..mask.layers()).all(there)
     }
 
     fn prepare(&self, layer: usize, used: &[usize], wish: &dyn Fn(usize) -> Missing) -> bool {

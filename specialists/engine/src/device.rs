@@ -56,20 +56,38 @@ pub enum NoDevice {
     NotBuilt { wanted: Wanted, feature: &'static str },
     #[error("{wanted} was asked for, and it does not open: {reason}")]
     NotOpened { wanted: Wanted, reason: String },
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] crate::cuda::CudaError),
 }
 
 /// The device that is asked for, or the processor and why.  [`Wanted::Auto`] is content with the processor.
 pub fn open(wanted: Wanted, model: &Arc<Model>) -> (Arc<dyn Device>, Option<NoDevice>) {
     let opened = match wanted {
         Wanted::Cpu => Ok(Arc::new(Host) as Arc<dyn Device>),
-        Wanted::Auto => Ok(metal(model).unwrap_or_else(|_| Arc::new(Host))),
-        Wanted::Cuda(_) => Err(NoDevice::NotBuilt { wanted, feature: "cuda" }),
+        Wanted::Auto => Ok(best(model)),
+        Wanted::Cuda(ordinal) => cuda(ordinal, model),
         Wanted::Metal => metal(model),
     };
     match opened {
         Ok(device) => (device, None),
         Err(missing) => (Arc::new(Host), Some(missing)),
     }
+}
+
+/// A device if there is one.
+fn best(model: &Arc<Model>) -> Arc<dyn Device> {
+    cuda(0, model).or_else(|_| metal(model)).unwrap_or_else(|_| Arc::new(Host))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(ordinal: u32, model: &Arc<Model>) -> Result<Arc<dyn Device>, NoDevice> {
+    Ok(crate::cuda::Gpu::open(ordinal, model)?)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(ordinal: u32, _: &Arc<Model>) -> Result<Arc<dyn Device>, NoDevice> {
+    Err(NoDevice::NotBuilt { wanted: Wanted::Cuda(ordinal), feature: "cuda" })
 }
 
 #[cfg(all(feature = "metal", target_os = "macos"))]

@@ -283,6 +283,33 @@ impl Pages {
         unit.start.wrapping_add(offset)
     }
 
+    /// Where each page of a class begins, in their order; zero where the window has passed.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn table(&self, class: usize) -> impl Iterator<Item = u64> {
+        self.tables[class].iter().map(|unit| unit.as_ref().map_or(0, |unit| unit.start as u64))
+    }
+
+    /// Bytes of a page of every kind together.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.store.layout.classes.iter().map(|class| class.page_bytes).sum()
+    }
+
+    /// How many kinds of pages there are.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn classes(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// The class of a layer's pages, and where in a page the layer's keys and values begin.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn place(&self, layer: usize) -> (usize, usize) {
+        let Place::Page { class, offset, .. } = self.store.layout.places[layer] else {
+            unreachable!("layer {layer} keeps no keys");
+        };
+        (class, offset)
+    }
+
     /// The state of a layer; zero at the start of a sequence.
     pub(crate) fn state(&mut self, layer: usize) -> &mut [f32] {
         let (start, floats) = self.state_at(layer);

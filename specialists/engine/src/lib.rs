@@ -10,7 +10,7 @@
 //! * [`forward()`]: one step of a batch; `run`: the operations that layers are made of; `step`: what those see of the
 //!   batch; `parts`, `rope`: attention, routed experts and all else that graphs are put together from.
 //! * [`Device`]: what computes steps, and whose memory they are in; [`Host`]: the processor, by [`kernels`], matrix
-//!   products and attention; `candle`: Apple's GPUs, with a feature.
+//!   products and attention; with features, `cuda`: NVIDIA's devices, `candle`: Apple's.
 //! * [`Bank`]: which experts are in memory, for whom, and what becomes of a row ([`Missing`]) whose experts are not;
 //!   [`Place`]: whether that is the file's own pages or slots of a device.
 //! * [`kv`]: pages of keys and values, and recurrent states.
@@ -29,6 +29,8 @@ mod bank;
 mod batcher;
 #[cfg(feature = "candle")]
 mod candle;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod device;
 mod dry;
 pub mod fault;

@@ -98,6 +98,12 @@ impl Model {
         &self.gguf
     }
 
+    /// What each layer keeps of a sequence.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn kept(&self) -> &[Kept] {
+        &self.kept
+    }
+
     /// What its layers keep of a sequence, with this precision.
     pub fn layout(&self, precision: Precision) -> Layout {
         Layout::new(self.kept.clone(), precision)

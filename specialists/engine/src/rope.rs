@@ -114,6 +114,12 @@ impl Rope {
 }
 
 impl Rotation {
+    /// Cosines and sines, and which numbers turn together.
+    #[cfg(feature = "cuda")]
+    pub fn parts(&self) -> (&[f32], &[f32], Pairs) {
+        (&self.cos, &self.sin, self.pairs)
+    }
+
     /// Turns one head, [head_dim]; what lies beyond the dimensions that turn stays.
     pub fn apply(&self, head: &mut [f32]) {
         let half = self.cos.len();

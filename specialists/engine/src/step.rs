@@ -89,6 +89,9 @@ pub trait Experts: Sync {
     /// mask; `None` if all of its own: while there is room for more, or fewer are there than the router picks.
     fn there(&self, layer: usize, mask: Option<&ExpertMask>, top_k: usize) -> Option<Vec<u64>>;
 
+    /// Whether all experts that rows with this mask may choose are in memory, in every layer.
+    fn all_there(&self, mask: Option<&ExpertMask>) -> bool;
+
     /// These experts of a layer are about to be computed: counts them, and makes those guests that are not there and
     /// whose rows wish it.  What is not there then is computed from the file.  Whether any was not there.
     fn prepare(&self, layer: usize, used: &[usize], wish: &dyn Fn(usize) -> Missing) -> bool;
@@ -136,6 +139,17 @@ impl Step<'_, '_> {
 
     pub fn missing(&self, row: usize) -> Missing {
         self.segments[self.places[row].0].missing
+    }
+
+    /// What is wished of an expert that these rows chose: one that wishes it fetched is enough.
+    pub fn wish(&self, rows: impl Iterator<Item = usize>) -> Missing {
+        let wishes = rows.map(|row| self.missing(row));
+        let first = wishes.min_by_key(|wish| match wish {
+            Missing::Fetch => 0,
+            Missing::Renormalise => 1,
+            Missing::Map => 2,
+        });
+        first.unwrap_or_default()
     }
 
     /// [rows], of one of the model's ropes.

@@ -5,7 +5,11 @@
 //! reserved when they are first needed and stay the arena's.  How bytes get to the device is a [`DeviceMemory`]'s to
 //! know; kernels of the device find an expert by [`Arena::slot_of`].
 //!
-//! No device is driven from here yet: [`HostMemory`] stands in, so that bank, pool and account can be tried with slots.
+//! A step reads where experts are at its start.  While it runs ([`Arena::hold`]) slots that are given back are not taken
+//! again, so that what it was told stays true.
+//!
+//! With the feature `cuda` the memory is a `cuda::Slots`; [`HostMemory`] stands in for a device, so that bank, pool and
+//! account can be tried with slots.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,6 +49,26 @@ struct Slots<M> {
     free: Vec<Vec<usize>>,
     /// [experts], where its slot begins.
     taken: Vec<Option<usize>>,
+    /// Steps that run.
+    holds: usize,
+    /// Classes and slots that were given back while steps ran.
+    leaving: Vec<(usize, usize)>,
+}
+
+/// While it is there, slots that are given back keep what they hold.
+#[must_use = "dropping it ends the hold"]
+pub struct Hold<'a, M: DeviceMemory>(&'a Arena<M>);
+
+impl<M: DeviceMemory> Drop for Hold<'_, M> {
+    fn drop(&mut self) {
+        let mut slots = self.0.slots();
+        slots.holds -= 1;
+        if slots.holds == 0 {
+            for (class, slot) in std::mem::take(&mut slots.leaving) {
+                slots.free[class].push(slot);
+            }
+        }
+    }
 }
 
 impl<M: DeviceMemory> Arena<M> {
@@ -71,6 +95,8 @@ impl<M: DeviceMemory> Arena<M> {
                 free: vec![Vec::new(); bytes.len()],
                 bytes,
                 taken: vec![None; layers * experts],
+                holds: 0,
+                leaving: Vec::new(),
             }),
         }
     }
@@ -78,6 +104,29 @@ impl<M: DeviceMemory> Arena<M> {
     /// Where an expert's slot begins; `None` while it is not resident.
     pub fn slot_of(&self, layer: usize, expert: usize) -> Option<usize> {
         self.slots().taken[layer * self.sizes.experts() + expert]
+    }
+
+    /// Where all slots begin, [layers * experts]; zero while an expert is not resident.
+    pub fn table(&self) -> Vec<u64> {
+        self.slots().taken.iter().map(|slot| slot.map_or(0, |slot| slot as u64)).collect()
+    }
+
+    /// Where the slices of an expert begin within its slot, and bytes of the slot.
+    pub fn offsets(&self, layer: usize) -> (Vec<usize>, usize) {
+        let mut bytes = 0;
+        let first = self.model.experts(layer).first();
+        let slices = first.into_iter().flat_map(|e| &e.slices).map(|slice| {
+            let at = bytes;
+            bytes += slice.bytes().len().next_multiple_of(ALIGN);
+            at
+        });
+        (slices.collect(), bytes)
+    }
+
+    /// A step begins, and ends when what this gives is dropped.
+    pub fn hold(&self) -> Hold<'_, M> {
+        self.slots().holds += 1;
+        Hold(self)
     }
 
     /// Looks at the memory.
@@ -117,7 +166,10 @@ impl<M: DeviceMemory> Place for Arena<M> {
     fn give_back(&self, expert: usize, _: &Residents) {
         let (class, mut slots) = (self.class_of[expert / self.sizes.experts()], self.slots());
         if let Some(slot) = slots.taken[expert].take() {
-            slots.free[class].push(slot);
+            match slots.holds {
+                0 => slots.free[class].push(slot),
+                _ => slots.leaving.push((class, slot)),
+            }
         }
     }
 

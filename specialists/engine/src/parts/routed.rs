@@ -159,16 +159,8 @@ impl Routed {
 
     /// Tells whoever knows which experts are in memory what is about to be computed.  Whether any is not there.
     pub fn prepare(&self, step: &Step<'_, '_>, layer: usize, groups: &Groups) -> bool {
-        // One row that wishes it fetched is enough.
-        let wish = |e: usize| {
-            let wishes = groups.of_expert(e).iter().map(|&(row, _)| step.missing(row));
-            wishes.min_by_key(|wish| match wish {
-                Missing::Fetch => 0,
-                Missing::Renormalise => 1,
-                Missing::Map => 2,
-            })
-        };
-        step.experts.prepare(layer, &groups.used, &|e| wish(e).unwrap_or_default())
+        let wish = |e: usize| step.wish(groups.of_expert(e).iter().map(|&(row, _)| row));
+        step.experts.prepare(layer, &groups.used, &wish)
     }
 
     /// What some experts make of their rows of `x`, expert after expert: [rows of all of them, dim].
