@@ -10,6 +10,7 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <elf.h>
+#include <filesystem>
 #include <link.h>
 #include <map>
 #include <mutex>
@@ -321,17 +322,17 @@ API cuModuleLoadData(Module **module, const void *image) {
     }
     size_t bytes = header->e_shoff + size_t(header->e_shnum) * header->e_shentsize;
     // Under a name of its own: a library that could not be unloaded is found again by its name.
-    char path[] = "/tmp/kernels-XXXXXX";
-    int file = mkstemp(path);
+    std::string path = std::filesystem::temp_directory_path() / "kernels-XXXXXX";
+    int file = mkstemp(path.data());
     bool written = file >= 0 && write(file, image, bytes) == ssize_t(bytes);
-    void *library = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    void *library = written ? dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
     if (file >= 0) {
-        unlink(path);
+        unlink(path.c_str());
         close(file);
     }
     if (!library) {
         std::fprintf(stderr, "emulated device: %s\n",
-                     written ? dlerror() : "there is no room for a module in /tmp");
+                     written ? dlerror() : "there is no room for a module among temporary files");
         return INVALID_IMAGE;
     }
     auto *made = new Module{library, {}};

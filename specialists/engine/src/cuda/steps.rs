@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::device::{CudaError, Device};
 use super::inputs::{Inputs, Size};
-use super::layers::{Running, Taps, form, used};
+use super::layers::{Running, Taps, used};
 use super::memory::Slice;
 use super::products::{Embed, Work, product};
 use super::queue::{Graph, Queue};
@@ -128,7 +128,8 @@ impl Gpu {
         match seen.get(&key) {
             Some(Some(graph)) if recordable => queue.run(graph)?,
             Some(None) if recordable => {
-                let graph = queue.record(|| ask(scratch, step))?;
+                // Nobody brings in experts meanwhile: what marks this queue would be recorded with the step.
+                let graph = self.arena.memory(|_| queue.record(|| ask(scratch, step)))?;
                 queue.run(&graph)?;
                 seen.insert(key, Some(graph));
             }
@@ -175,7 +176,7 @@ fn through<'r>(run: &mut Running<'r, '_, '_>, logits: Slice<'r, f32>) -> Result<
         let weight = run.tensors.vector(&model.output_norm.weight)?;
         Norm { x: last, weight, out: last, rows, eps: model.output_norm.eps }.launch(queue)?;
         let w = run.tensors.matrix(&model.output)?;
-        let input = run.scratch.input(queue, form(&model.output), (last, dim), rows)?;
+        let input = run.scratch.input(queue, model.output.form(), (last, dim), rows)?;
         // SAFETY: the matrix is a tensor of the device.
         unsafe { product(queue, &w, input, Work::Rows(rows), logits)? };
         if let Some(cap) = model.softcap {
@@ -284,7 +285,8 @@ impl crate::device::Device for Gpu {
     }
 
     fn units(&self, layout: &Layout, _: u64) -> io::Result<Box<dyn Units>> {
-        Ok(Box::new(DeviceUnits::new(&self.queue, layout.unit_bytes())))
+        let units = DeviceUnits::new(self.queue.device(), layout.unit_bytes());
+        Ok(Box::new(units.map_err(io::Error::other)?))
     }
 
     fn run(

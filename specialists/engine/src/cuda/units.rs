@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use tracing::error;
 
-use super::device::CudaError;
+use super::device::{CudaError, Device};
 use super::memory::{Buffer, Slice};
 use super::queue::Queue;
 use crate::kv::Units;
 
 /// Units that were taken once stay, for the next who takes one of their size.
 pub(super) struct DeviceUnits {
-    /// What is written and copied is in order with what is computed.
-    queue: Arc<Queue>,
+    /// Of its own, and waited for: steps, which others may be recording, end with a wait too.
+    queue: Queue,
     unit_bytes: Vec<usize>,
     all: HashMap<u64, Buffer<u8>>,
     /// [sizes], addresses.
@@ -21,9 +21,9 @@ pub(super) struct DeviceUnits {
 }
 
 impl DeviceUnits {
-    pub fn new(queue: &Arc<Queue>, unit_bytes: Vec<usize>) -> DeviceUnits {
+    pub fn new(device: &Arc<Device>, unit_bytes: Vec<usize>) -> Result<DeviceUnits, CudaError> {
         let free = vec![Vec::new(); unit_bytes.len()];
-        DeviceUnits { queue: queue.clone(), unit_bytes, all: HashMap::new(), free }
+        Ok(DeviceUnits { queue: Queue::new(device)?, unit_bytes, all: HashMap::new(), free })
     }
 
     /// A device that fails here fails in the step that reads the unit too, which says so to whom it concerns.
@@ -52,13 +52,13 @@ impl Units for DeviceUnits {
     unsafe fn zero(&mut self, start: *mut u8, bytes: usize) {
         // SAFETY: by the caller.
         let unit = unsafe { Slice::<u8>::at(start as u64, bytes) };
-        DeviceUnits::said("clearing", self.queue.clear(unit));
+        DeviceUnits::said("clearing", self.queue.clear(unit).and_then(|()| self.queue.wait()));
     }
 
     unsafe fn copy(&mut self, from: *const u8, to: *mut u8, bytes: usize) {
         // SAFETY: by the caller.
         let (from, to) =
             unsafe { (Slice::<u8>::at(from as u64, bytes), Slice::at(to as u64, bytes)) };
-        DeviceUnits::said("copying", self.queue.copy(to, from));
+        DeviceUnits::said("copying", self.queue.copy(to, from).and_then(|()| self.queue.wait()));
     }
 }
