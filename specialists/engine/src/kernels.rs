@@ -30,6 +30,8 @@ mod tile;
 mod workers;
 
 pub use activations::Activations;
+#[cfg(feature = "cuda")]
+pub(crate) use activations::Form;
 pub use attend::{Attend, Query, attend};
 #[cfg(feature = "candle")]
 pub(crate) use blocks::{MXFP4_NUMBERS, mxfp4_scale};

@@ -5,6 +5,7 @@ use super::memory::{Slice, address};
 use super::products::Unit;
 use super::queue::{Queue, launch};
 use super::rows::{Rows, THREADS, holds};
+pub(super) use crate::parts::Gates;
 
 /// Experts of a layer at most, and threads of the block that sorts.
 const MOST: usize = 1024;
@@ -12,27 +13,6 @@ const MOST: usize = 1024;
 const CHOSEN: usize = 64;
 /// Rows in a unit.
 const PICKS: usize = 8;
-
-/// How gates are made of the router's logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gates {
-    /// Softmax over all, divided by the sum of the chosen.
-    Renormalised,
-    /// Softmax over all.
-    OfAll,
-    /// Softmax over the chosen.
-    OfChosen,
-}
-
-impl From<crate::parts::Gates> for Gates {
-    fn from(gates: crate::parts::Gates) -> Gates {
-        match gates {
-            crate::parts::Gates::Renormalised => Gates::Renormalised,
-            crate::parts::Gates::OfAll => Gates::OfAll,
-            crate::parts::Gates::OfChosen => Gates::OfChosen,
-        }
-    }
-}
 
 /// Experts that rows may choose.
 #[derive(Clone, Copy)]

@@ -105,7 +105,7 @@ impl<'r> Running<'r, '_, '_> {
     ) -> Result<(), CudaError> {
         let mut input: Option<(Form, Input<'r>)> = None;
         for &(linear, out) in of {
-            let (w, form) = (self.tensors.linear(linear)?, form(&linear.weight));
+            let (w, form) = (self.tensors.linear(linear)?, linear.weight.form());
             let input = match input {
                 Some((there, input)) if there == form => input,
                 _ => input.insert((form, self.input(form, (x, w.k), rows)?)).1,
@@ -136,7 +136,7 @@ impl<'r> Running<'r, '_, '_> {
         let hidden = self.room("hidden", rows.most * ff)?;
         let (gate, up) = (self.tensors.linear(&dense.gate)?, self.tensors.linear(&dense.up)?);
         if gate.kind == up.kind {
-            let input = self.input(form(&dense.gate.weight), (x, gate.k), rows)?;
+            let input = self.input(dense.gate.weight.form(), (x, gate.k), rows)?;
             // SAFETY: tensors of the device, of one shape and format.
             unsafe {
                 let work = Work::Rows(rows);
@@ -373,7 +373,7 @@ impl<'r> Running<'r, '_, '_> {
             logits,
             experts,
             top_k,
-            gates_are: part.gates.into(),
+            gates_are: part.gates,
             masks: Some(self.inputs.masks(layer)),
             ids,
             gates,
@@ -411,7 +411,7 @@ impl<'r> Running<'r, '_, '_> {
         let up = matrices(self, &first.up, up_bias);
         let down = matrices(self, &first.down, None);
         let work = Work::Units { units: list, count, picks: Some(picks), outputs };
-        let input = self.input(form(&first.gate), (x, gate.k), rows)?;
+        let input = self.input(first.gate.form(), (x, gate.k), rows)?;
         // SAFETY: slots hold the experts that rows chose, and picks are rows.
         unsafe {
             if gate.kind == up.kind {
@@ -419,14 +419,14 @@ impl<'r> Running<'r, '_, '_> {
             } else {
                 let ups = self.room("ups", outputs * ff)?;
                 product(queue, &gate, input, work, hidden)?;
-                let input = self.input(form(&first.up), (x, up.k), rows)?;
+                let input = self.input(first.up.form(), (x, up.k), rows)?;
                 product(queue, &up, input, work, ups)?;
                 let both = Each { x: hidden, out: hidden, rows: pairs, dim: ff };
                 both.activated(queue, ups, part.activation)?;
             }
         }
         let made = self.room("made", outputs * down.rows)?;
-        let input = self.input(form(&first.down), (hidden, down.k), pairs)?;
+        let input = self.input(first.down.form(), (hidden, down.k), pairs)?;
         // SAFETY: as above; activations lie as outputs do.
         unsafe {
             let work = Work::Units { units: list, count, picks: None, outputs };
@@ -518,11 +518,6 @@ pub(super) fn used(ids: &[i32], experts: usize) -> Vec<usize> {
     let mut chosen = vec![false; experts];
     ids.iter().for_each(|&id| chosen[id as usize] = true);
     (0..experts).filter(|&e| chosen[e]).collect()
-}
-
-/// What a matrix is multiplied with.
-pub(super) fn form(matrix: &Matrix) -> Form {
-    Form::of(matrix.kind()).expect("a format without a kernel is refused when the file is opened")
 }
 
 impl Run for Running<'_, '_, '_> {

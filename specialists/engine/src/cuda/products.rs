@@ -9,6 +9,7 @@ use super::queue::{Queue, launch};
 use super::rows::{Each, Rows, THREADS, holds, number};
 use crate::ggml::Kind;
 use crate::kernels::Activation;
+pub(super) use crate::kernels::Form;
 
 /// Rows of activations in a unit.
 const PICKS: usize = 8;
@@ -17,34 +18,6 @@ const ROWS: usize = 16;
 const PRODUCT_THREADS: usize = 128;
 /// Lanes of a warp: parts of a row that a block of `embed` has, and threads that share a block of quants.
 const WARP: usize = 32;
-
-/// What a weight format wants on the other side of its product.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Form {
-    F32,
-    F16,
-    BF16,
-    /// Blocks of 32.
-    Q8,
-    /// Super-blocks of 256.
-    Q8K,
-}
-
-impl Form {
-    /// `None` where there is no kernel.
-    pub fn of(kind: Kind) -> Option<Form> {
-        match kind {
-            Kind::F32 => Some(Form::F32),
-            Kind::F16 => Some(Form::F16),
-            Kind::BF16 => Some(Form::BF16),
-            Kind::Q4_0 | Kind::Q4_1 | Kind::Q5_0 | Kind::Q5_1 | Kind::Q8_0 | Kind::MXFP4 => {
-                Some(Form::Q8)
-            }
-            Kind::Q2_K | Kind::Q3_K | Kind::Q4_K | Kind::Q5_K | Kind::Q6_K => Some(Form::Q8K),
-            _ => None,
-        }
-    }
-}
 
 /// As names of kernels end.
 fn kernel(family: &str, kind: Kind) -> String {

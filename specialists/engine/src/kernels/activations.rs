@@ -11,10 +11,11 @@ use super::blocks::BLOCK;
 use super::lanes::{self, Lanes, Work};
 use super::supers::SUPER;
 use super::workers::{self, Filled};
+use crate::ggml::Kind;
 
 /// What a weight format wants on the other side of its product.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Form {
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Form {
     /// As they are.
     F32,
     F16,
@@ -23,6 +24,22 @@ pub(super) enum Form {
     Q8,
     /// Super-blocks of 256.
     Q8K,
+}
+
+impl Form {
+    /// What a format's rows are multiplied with; `None` without a kernel.
+    pub fn of(kind: Kind) -> Option<Form> {
+        match kind {
+            Kind::F32 => Some(Form::F32),
+            Kind::F16 => Some(Form::F16),
+            Kind::BF16 => Some(Form::BF16),
+            Kind::Q4_0 | Kind::Q4_1 | Kind::Q5_0 | Kind::Q5_1 | Kind::Q8_0 | Kind::MXFP4 => {
+                Some(Form::Q8)
+            }
+            Kind::Q2_K | Kind::Q3_K | Kind::Q4_K | Kind::Q5_K | Kind::Q6_K => Some(Form::Q8K),
+            _ => None,
+        }
+    }
 }
 
 /// Rows in the form that some matrix wants.

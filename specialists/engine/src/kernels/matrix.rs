@@ -32,23 +32,9 @@ pub enum MatrixError {
     Size { rows: usize, k: usize, kind: Kind, bytes: usize },
 }
 
-/// What a format's rows are multiplied with; `None` without a kernel.
-fn form(kind: Kind) -> Option<Form> {
-    match kind {
-        Kind::F32 => Some(Form::F32),
-        Kind::F16 => Some(Form::F16),
-        Kind::BF16 => Some(Form::BF16),
-        Kind::Q4_0 | Kind::Q4_1 | Kind::Q5_0 | Kind::Q5_1 | Kind::Q8_0 | Kind::MXFP4 => {
-            Some(Form::Q8)
-        }
-        Kind::Q2_K | Kind::Q3_K | Kind::Q4_K | Kind::Q5_K | Kind::Q6_K => Some(Form::Q8K),
-        _ => None,
-    }
-}
-
 /// Whether a matrix in this format can be computed with.
 pub fn runs(kind: Kind) -> bool {
-    form(kind).is_some()
+    Form::of(kind).is_some()
 }
 
 impl std::fmt::Debug for Matrix {
@@ -64,7 +50,7 @@ impl Matrix {
     ///
     /// [`MatrixError`] when the format has no kernel, or the bytes do not fit the shape.
     pub fn new(data: Region, kind: Kind, rows: usize, k: usize) -> Result<Matrix, MatrixError> {
-        let form = form(kind).ok_or(MatrixError::NoKernel { kind })?;
+        let form = Form::of(kind).ok_or(MatrixError::NoKernel { kind })?;
         let bytes = data.bytes().len();
         let row_bytes = kind.bytes(k as u64).map(|b| b as usize);
         let row_bytes =
@@ -76,6 +62,12 @@ impl Matrix {
     /// Its format.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// What it is multiplied with.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn form(&self) -> Form {
+        self.form
     }
 
     /// Its rows, where they lie.
@@ -183,7 +175,7 @@ impl Matrix {
                 (Prepared::Q8K(x), Kind::Q4_K) => supers!(supers::Q4K, x),
                 (Prepared::Q8K(x), Kind::Q5_K) => supers!(supers::Q5K, x),
                 (Prepared::Q8K(x), Kind::Q6_K) => supers!(supers::Q6K, x),
-                (_, kind) => unreachable!("{kind:?} has no form, or another one; see `form`"),
+                (_, kind) => unreachable!("{kind:?} has no form, or another one; see `Form::of`"),
             }
         }
     }
