@@ -1,4 +1,5 @@
-//! The command line: names, flags and help of every command; nothing runs here.
+//! The command line: names, flags and help of every command; nothing runs here.  Those of surgery's steps are in the
+//! steps' own files.
 //!
 //! To add a command: a variant of [`Command`] with an example in its help, and
 //! its arm in `commands::run`.  `tests` has clap check the declarations.
@@ -6,9 +7,11 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use config::{Bytes, Device, Precision};
 use router_model::train::Source;
+
+use crate::commands::surgery::Surgery;
 
 /// One OpenAI-compatible endpoint in front of a college of experts.
 #[derive(Debug, Parser)]
@@ -144,167 +147,6 @@ pub struct Route {
 pub struct Inspect {
     /// A GGUF file (of a split model the first part), or `nano` for the embedded parent
     pub file: PathBuf,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Surgery {
-    /// Measure what the parent's router does on a corpus
-    #[command(after_help = "Example:\n  \
-        collegium surgery profile --corpus law.jsonl --domain law --out law.profile")]
-    Profile(ProfileArgs),
-    /// Choose the experts that stay
-    #[command(after_help = "Example:\n  \
-        collegium surgery mask --profile law.profile --keep 50% --out law.mask.json")]
-    Mask(MaskArgs),
-    /// Write a specialist as a GGUF file
-    #[command(after_help = "Example:\n  \
-        collegium surgery cut --mask law.mask.json --out law.gguf")]
-    Cut(CutArgs),
-    /// Prove that a specialist is its masked parent
-    #[command(after_help = "Examples:\n  \
-        collegium surgery verify --mask law.mask.json\n  \
-        collegium surgery verify --specialist law.gguf")]
-    Verify(VerifyArgs),
-    /// Compare parent, specialists and random masks on held-out text
-    #[command(after_help = "Example:\n  \
-        collegium surgery evaluate --mask law.mask.json --mask math.mask.json --corpus held-out.jsonl")]
-    Evaluate(EvaluateArgs),
-    /// Profile, mask, verify, evaluate and register in one go
-    #[command(after_help = "Example:\n  \
-        collegium surgery create --domain law --corpus law.jsonl")]
-    Create(CreateArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct ProfileArgs {
-    /// The parent [default: as the settings say, else the embedded nano parent]
-    #[arg(long, value_name = "GGUF")]
-    pub parent: Option<ParentPath>,
-    /// Lines of text, messages or questions; .jsonl or .jsonl.xz
-    #[arg(long, value_name = "FILE")]
-    pub corpus: PathBuf,
-    /// Only lines of this domain and those without a label
-    #[arg(long, value_name = "NAME")]
-    pub domain: String,
-    /// Tokens at most
-    #[arg(long, value_name = "N")]
-    pub tokens: Option<u64>,
-    #[arg(long, value_name = "X.profile")]
-    pub out: PathBuf,
-}
-
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("target").required(true))]
-pub struct MaskArgs {
-    #[arg(long, value_name = "X.profile")]
-    pub profile: PathBuf,
-    /// Experts to keep in each layer, as 16 or 50%
-    #[arg(long, value_name = "N|P%", group = "target")]
-    pub keep: Option<String>,
-    /// The fewest experts that carry this share of the gate mass, above 0 and at most 1
-    #[arg(long, value_name = "C", group = "target")]
-    pub coverage: Option<f64>,
-    /// What makes an expert matter: gate, frequency or rank
-    #[arg(long, value_name = "NAME", default_value = "gate")]
-    pub score: String,
-    /// Let layers keep different numbers of experts
-    #[arg(long)]
-    pub per_layer: bool,
-    /// What will run the specialist; llama.cpp needs one count for all layers
-    #[arg(long = "for", value_name = "RUNTIME", value_enum, default_value_t = Runtime::Collegium)]
-    pub runtime: Runtime,
-    #[arg(long, value_name = "X.mask.json")]
-    pub out: PathBuf,
-}
-
-/// Who runs a specialist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Runtime {
-    Collegium,
-    #[value(name = "llama.cpp")]
-    LlamaCpp,
-}
-
-#[derive(Debug, Args)]
-pub struct CutArgs {
-    /// The parent [default: as the settings say, else the embedded nano parent]
-    #[arg(long, value_name = "GGUF")]
-    pub parent: Option<ParentPath>,
-    #[arg(long, value_name = "X.mask.json")]
-    pub mask: PathBuf,
-    #[arg(long, value_name = "S.gguf")]
-    pub out: PathBuf,
-    /// Say what would be written, and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("subject").required(true))]
-pub struct VerifyArgs {
-    /// The parent [default: as the settings say, else the embedded nano parent]
-    #[arg(long, value_name = "GGUF")]
-    pub parent: Option<ParentPath>,
-    #[arg(long, value_name = "X.mask.json", group = "subject")]
-    pub mask: Option<PathBuf>,
-    #[arg(long, value_name = "S.gguf", group = "subject")]
-    pub specialist: Option<PathBuf>,
-    /// Texts to compare on [default: a few fixed ones]
-    #[arg(long, value_name = "FILE")]
-    pub corpus: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct EvaluateArgs {
-    /// The parent [default: as the settings say, else the embedded nano parent]
-    #[arg(long, value_name = "GGUF")]
-    pub parent: Option<ParentPath>,
-    /// May be given several times
-    #[arg(long, value_name = "X.mask.json", required = true)]
-    pub mask: Vec<PathBuf>,
-    /// Held-out text, labelled by domain
-    #[arg(long, value_name = "FILE")]
-    pub corpus: PathBuf,
-    /// Random masks of the same size to compare with
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub random: u32,
-    /// Tokens per domain at most
-    #[arg(long, value_name = "N")]
-    pub tokens: Option<u64>,
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// Folder for the table
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct CreateArgs {
-    /// The parent [default: as the settings say, else the embedded nano parent]
-    #[arg(long, value_name = "GGUF")]
-    pub parent: Option<ParentPath>,
-    #[arg(long, value_name = "NAME")]
-    pub domain: String,
-    #[arg(long, value_name = "FILE")]
-    pub corpus: PathBuf,
-    /// Text to test with [default: every twentieth line of the corpus]
-    #[arg(long, value_name = "FILE")]
-    pub held_out: Option<PathBuf>,
-    /// Tokens of it at most, spread over the whole
-    #[arg(long, value_name = "N")]
-    pub held_out_tokens: Option<u64>,
-    /// Experts to keep in each layer, as 16 or 50%
-    #[arg(long, value_name = "N|P%", default_value = "50%")]
-    pub keep: String,
-    /// Tokens at most
-    #[arg(long, value_name = "N")]
-    pub tokens: Option<u64>,
-    /// The specialist's id [default: the domain's]
-    #[arg(long, value_name = "ID")]
-    pub id: Option<String>,
-    /// Folder for profile, mask and report [default: below the home folder]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! Runs the commands of the command line.
 //!
-//! One file per command (surgery's steps share one).  A command returns a
+//! One file per command, and one per step of surgery.  A command returns a
 //! [`Failure`] or nothing; results go to standard output, everything else to
 //! standard error.  Exit codes: 0 done, 1 failed, 2 misused.
 
@@ -10,7 +10,7 @@ mod route;
 mod serve;
 mod specialists;
 mod supervisor;
-mod surgery;
+pub(crate) mod surgery;
 mod terminal;
 
 use std::ffi::OsString;
