@@ -114,9 +114,15 @@ pub struct Workers {
     turn: Mutex<()>,
 }
 
-/// As many as there are cores, this thread among them.
-static ALL: LazyLock<Workers> =
-    LazyLock::new(|| Workers::new(thread::available_parallelism().map_or(1, |n| n.get())));
+/// As many as there are cores.
+static THREADS: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, |n| n.get()));
+static ALL: LazyLock<Workers> = LazyLock::new(|| Workers::new(*THREADS));
+
+/// Threads that share work, the caller among them.
+pub fn threads() -> usize {
+    *THREADS
+}
 
 /// Calls `unit` with each number below `units`, on several threads if so many `operations` are worth it.
 pub fn run(units: usize, operations: usize, unit: Unit<'_>) {
