@@ -22,7 +22,7 @@ use crate::gguf::Gguf;
 use crate::graph::Graph;
 use crate::keys::ShapeError;
 use crate::load::ModelError;
-use crate::names::{self, block_of};
+use crate::names;
 
 pub(crate) use source::Source;
 
@@ -114,10 +114,15 @@ pub fn find(gguf: &Gguf) -> Result<&'static Arch, ShapeError> {
     })
 }
 
+/// The block that a tensor is of.
+pub fn block_of(name: &str) -> Option<usize> {
+    names::block_of(name).map(|(block, _)| block)
+}
+
 impl Arch {
     /// What surgery does with the tensor `name`.
     pub fn fate(&self, name: &str) -> Fate {
-        let Some((block, part)) = block_of(name) else { return Fate::Keep };
+        let Some((block, part)) = names::block_of(name) else { return Fate::Keep };
         if self.sliced.contains(&part) {
             return Fate::Slice { block };
         }
