@@ -132,6 +132,11 @@ impl Arch {
         }
     }
 
+    /// Whether a tensor has what experts compute with, and not what chooses them.
+    pub fn holds_experts(&self, name: &str) -> bool {
+        self.fate(name) != Fate::Keep && name.contains("_exps.")
+    }
+
     /// The key that counts a layer's routed experts.
     pub fn expert_count_key(&self) -> String {
         format!("{}.expert_count", self.name)

@@ -5,11 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{Builder, JoinHandle};
 
 use engine::finite;
-use engine::ggml::Kind;
 use engine::gguf::write::{Layout, WriteError};
-use engine::gguf::{Gguf, GgufError, Part};
+use engine::gguf::{Gguf, GgufError, Part, Tensor};
+use engine::mapping::Mapping;
 
 use super::beside::Beside;
 use super::{CutError, Plan};
@@ -17,7 +19,10 @@ use crate::Progress;
 
 /// Bytes copied between two looks at the progress: few enough to be in the
 /// processor's cache still when they are written.
-const PIECE: usize = 1 << 20;
+const PIECE: u64 = 1 << 20;
+
+/// Bytes between two times that what is written is forced to disk.
+const FORCED: u64 = 128 << 20;
 
 /// Writes a plan beside `out`, forces it to disk, and renames it.  The paths of
 /// what was written: `out`, or the parts, whose names are made of it.
@@ -47,7 +52,8 @@ pub fn write(
     }
     // Removes what is unfinished however this ends.
     let beside = Beside::open(out)?;
-    let mut pump = Pump { parent, plan, progress, done: 0, spoilt: None };
+    let piece = Vec::new();
+    let mut pump = Pump { parent, plan, progress, piece, done: 0, spoilt: None };
     for (name, (layout, range)) in names.iter().zip(&plan.parts) {
         let path = beside.path(name);
         let written = pump.write(&path, layout, range.clone());
@@ -114,6 +120,8 @@ struct Pump<'a, 'p> {
     parent: &'a Gguf,
     plan: &'a Plan,
     progress: Progress<'p>,
+    /// What is on its way.
+    piece: Vec<u8>,
     done: u64,
     /// The first number that is none.
     spoilt: Option<CutError>,
@@ -126,51 +134,135 @@ impl Pump<'_, '_> {
         layout: &Layout,
         range: Range<usize>,
     ) -> Result<(), WriteError> {
-        let mut file = File::create(path)?;
+        let mut file = Forced::create(path)?;
         let sources = &self.plan.sources[range];
         layout.write(&mut file, |index, sink| {
             let source = &sources[index];
             let tensor = &self.parent.tensors()[source.tensor];
-            let data = self.parent.data(tensor);
-            let mut copy = |at: Range<usize>| self.copy(source.tensor, tensor.kind, data, at, sink);
+            let mut copy = |at: Range<u64>| self.copy(tensor, at, sink);
             match &source.ids {
-                None => copy(0..data.len()),
+                None => copy(0..tensor.bytes),
                 Some(ids) => {
-                    let slice = (source.bytes / ids.len().max(1) as u64) as usize;
+                    let slice = source.bytes / ids.len().max(1) as u64;
                     ids.iter().try_for_each(|id| {
-                        let at = *id as usize * slice;
+                        let at = u64::from(*id) * slice;
                         copy(at..at + slice)
                     })
                 }
             }
         })?;
-        file.flush()?;
-        Ok(file.sync_all()?)
+        Ok(file.finish()?)
     }
 
     /// One range of a tensor's bytes, looked through on the way.
     fn copy(
         &mut self,
-        tensor: usize,
-        kind: Kind,
-        data: &[u8],
-        range: Range<usize>,
+        tensor: &Tensor,
+        range: Range<u64>,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let block = kind.block_bytes() as usize;
+        let block = tensor.kind.block_bytes();
         let piece = PIECE / block * block;
-        for start in range.clone().step_by(piece) {
-            let bytes = &data[start..range.end.min(start + piece)];
-            if let Some(found) = finite::find(kind, bytes) {
-                let block = start as u64 / block as u64 + found.block;
-                let tensor = self.parent.tensors()[tensor].name.clone();
-                self.spoilt = Some(CutError::NotFinite { tensor, block, what: found.what });
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min(start + piece);
+            let bytes = read(self.parent, tensor, start..end, &mut self.piece)?;
+            if let Some(found) = finite::find(tensor.kind, bytes) {
+                let (name, block) = (tensor.name.clone(), start / block + found.block);
+                self.spoilt = Some(CutError::NotFinite { tensor: name, block, what: found.what });
                 return Err(io::ErrorKind::InvalidData.into());
             }
             sink(bytes)?;
-            self.done += bytes.len() as u64;
+            self.done += end - start;
+            start = end;
             (self.progress)(self.done, self.plan.summary.bytes_out, "cut");
         }
         Ok(())
+    }
+}
+
+/// Bytes of a tensor.  Of a file they are read, not touched in its map: pages that come into the map one by one cost
+/// more than a copy of a piece that stays in the cache.
+fn read<'a>(
+    parent: &'a Gguf,
+    tensor: &Tensor,
+    range: Range<u64>,
+    piece: &'a mut Vec<u8>,
+) -> io::Result<&'a [u8]> {
+    use std::os::unix::fs::FileExt;
+    match parent.parts()[tensor.part].mapping() {
+        Mapping::File(file) => {
+            piece.resize((range.end - range.start) as usize, 0);
+            file.file().read_exact_at(piece, tensor.offset + range.start)?;
+            Ok(piece)
+        }
+        _ => Ok(&parent.data(tensor)[range.start as usize..range.end as usize]),
+    }
+}
+
+/// A file that is forced to disk while it is written, so that at the end little is left to wait for.
+struct Forced {
+    file: File,
+    /// Bytes since the last time.
+    fresh: u64,
+    /// Tells the thread below that there is something to do; gone when there is nothing any more.
+    more: Option<Sender<()>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Forced {
+    fn create(path: &Path) -> io::Result<Forced> {
+        let file = File::create(path)?;
+        let other = file.try_clone()?;
+        let (more, asked) = channel();
+        let force = move || {
+            while asked.recv().is_ok() {
+                // One time does for all that was asked meanwhile.
+                while asked.try_recv().is_ok() {}
+                other.sync_data()?;
+            }
+            Ok(())
+        };
+        let thread = Some(Builder::new().name("force".to_owned()).spawn(force)?);
+        Ok(Forced { file, fresh: 0, more: Some(more), thread })
+    }
+
+    /// All is on disk.
+    fn finish(mut self) -> io::Result<()> {
+        self.join()?;
+        self.file.sync_all()
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        self.more = None;
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        // An error of the disk is told once, to whoever asks first; that may be the thread.
+        thread.join().map_err(|_| io::Error::other("the thread that forces bytes to disk ended"))?
+    }
+}
+
+impl Write for Forced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.fresh += written as u64;
+        if self.fresh >= FORCED {
+            self.fresh = 0;
+            if let Some(more) = &self.more {
+                // A thread that has ended says why when it is joined.
+                let _ = more.send(());
+            }
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Forced {
+    fn drop(&mut self) {
+        // Whatever ended the writing is told already.
+        let _ = self.join();
     }
 }
