@@ -14,12 +14,13 @@
 //! * `plan`: each tensor's fate; `keys`: what the header says; `parts`: which
 //!   tensors go in which part.  All pure.
 //! * `write`: bytes, and the search for what is no number; `beside`: the folder
-//!   that they are written in.
+//!   that they are written in; `forced`: a file on its way to the disk.
 //!
 //! Which tensors have an expert axis is said by the engine's table of
 //! architectures; there are no tensor names here.
 
 mod beside;
+mod forced;
 mod keys;
 mod parts;
 mod plan;
