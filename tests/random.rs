@@ -16,7 +16,7 @@ use engine::Shape;
 use engine::ggml::Kind;
 use engine::gguf::{Gguf, Value};
 
-use fill::{Fill, NORM, Tensors};
+use fill::{Fill, NORM, Tensors, filled};
 pub use gemma4::{GEMMA4, Gemma4};
 
 /// Sizes of a random parent.
@@ -28,30 +28,67 @@ pub struct Random {
     pub experts: u32,
     pub top_k: u32,
     pub ff: u64,
-    /// Heads of 64 numbers, four queries to a key.
+    /// Heads of queries, how many of them share a key, and their length.
     pub heads: u64,
+    pub queries: u64,
+    pub head: u64,
+    pub vocab: u64,
+    /// How the matrices are stored.
+    pub format: Format,
     pub seed: u64,
 }
 
+/// Number formats of matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Q8_0,
+    /// Q4_K, and Q6_K what makes logits.
+    Q4K,
+}
+
 /// Seconds to write and to read, megabytes: 128 experts a layer, each eight pages and a half in each of its tensors.
-pub const MANY: Random =
-    Random { layers: 4, dim: 256, experts: 128, top_k: 8, ff: 128, heads: 4, seed: 0 };
+pub const MANY: Random = Random {
+    layers: 4,
+    dim: 256,
+    experts: 128,
+    top_k: 8,
+    ff: 128,
+    heads: 4,
+    queries: 4,
+    head: 64,
+    vocab: 8192,
+    format: Format::Q8_0,
+    seed: 0,
+};
 
 /// The shape of a model one would run: 1.3 billion weights, 0.2 of them at work for a token.
-pub const LARGE: Random =
-    Random { layers: 12, dim: 1024, experts: 64, top_k: 8, ff: 512, heads: 16, seed: 0 };
+pub const LARGE: Random = Random { layers: 12, dim: 1024, experts: 64, ff: 512, heads: 16, ..MANY };
 
-const HEAD: u64 = 64;
+/// The shape of Qwen3-30B-A3B, 17 GB.
+pub const QWEN3_30B: Random = Random {
+    layers: 48,
+    dim: 2048,
+    ff: 768,
+    heads: 32,
+    queries: 8,
+    head: 128,
+    vocab: 151_936,
+    format: Format::Q4K,
+    ..MANY
+};
 
 impl Random {
     fn tensors(&self) -> Tensors {
-        let vocab = 8192;
         let (dim, ff, experts) = (self.dim, self.ff, u64::from(self.experts));
-        let (q, kv) = (self.heads * HEAD, (self.heads / 4).max(1) * HEAD);
-        let matrix = || (Kind::Q8_0, Fill::Matrix(1.0));
+        let (q, kv) = (self.heads * self.head, self.kv_heads() * self.head);
+        let (stored, output) = match self.format {
+            Format::Q8_0 => (Kind::Q8_0, Kind::Q8_0),
+            Format::Q4K => (Kind::Q4_K, Kind::Q6_K),
+        };
+        let matrix = || (stored, Fill::Matrix(1.0));
         let norm = || (Kind::F32, NORM);
         let mut all = Tensors::default();
-        all.add("token_embd.weight", Kind::Q8_0, &[dim, vocab], Fill::Matrix(3.0));
+        all.add("token_embd.weight", output, &[dim, self.vocab], Fill::Matrix(3.0));
         all.add("output_norm.weight", Kind::F32, &[dim], NORM);
         for layer in 0..self.layers {
             let rows: [(&str, &[u64], (Kind, Fill)); 12] = [
@@ -60,8 +97,8 @@ impl Random {
                 ("attn_k", &[dim, kv], matrix()),
                 ("attn_v", &[dim, kv], matrix()),
                 ("attn_output", &[q, dim], matrix()),
-                ("attn_q_norm", &[HEAD], norm()),
-                ("attn_k_norm", &[HEAD], norm()),
+                ("attn_q_norm", &[self.head], norm()),
+                ("attn_k_norm", &[self.head], norm()),
                 ("ffn_norm", &[dim], norm()),
                 // Apart enough that some experts are chosen more often than others.
                 ("ffn_gate_inp", &[dim, experts], (Kind::F32, Fill::Matrix(2.0))),
@@ -90,15 +127,19 @@ impl Random {
             count("expert_count", self.experts.into()),
             count("expert_used_count", self.top_k.into()),
             count("attention.head_count", self.heads),
-            count("attention.head_count_kv", (self.heads / 4).max(1)),
-            count("attention.key_length", HEAD),
-            count("attention.value_length", HEAD),
+            count("attention.head_count_kv", self.kv_heads()),
+            count("attention.key_length", self.head),
+            count("attention.value_length", self.head),
             ("qwen3moe.attention.layer_norm_rms_epsilon".to_owned(), Value::F32(1e-6)),
             ("qwen3moe.rope.freq_base".to_owned(), Value::F32(10_000.0)),
         ];
         let own = nano.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer."));
-        keys.extend(own.cloned());
+        keys.extend(own.map(|(key, value)| (key.clone(), filled(key, value, self.vocab as usize))));
         keys
+    }
+
+    fn kv_heads(&self) -> u64 {
+        (self.heads / self.queries).max(1)
     }
 
     /// Writes the file; its size in bytes.

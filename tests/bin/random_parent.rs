@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use tests::random::{GEMMA4, LARGE, MANY};
+use tests::random::{GEMMA4, LARGE, MANY, QWEN3_30B};
 
-const USAGE: &str = "usage: random_parent --out FILE [--shape many|large] [--layers N] [--dim N] [--experts N] \
+const USAGE: &str = "usage: random_parent --out FILE [--shape many|large|qwen3-30b-a3b] [--layers N] [--dim N] [--experts N] \
                      [--top-k N] [--ff N] [--heads N] [--seed N]\n       \
                      random_parent --out FILE --shape gemma4 [--layers N] [--seed N]";
 
@@ -20,6 +20,7 @@ fn main() -> Result<(), String> {
             "--out" => out = Some(PathBuf::from(&value)),
             "--shape" if value == "many" => shape = MANY,
             "--shape" if value == "large" => shape = LARGE,
+            "--shape" if value == "qwen3-30b-a3b" => shape = QWEN3_30B,
             "--shape" if value == "gemma4" => is_gemma4 = true,
             "--layers" => {
                 gemma4.layers = number()? as u32;

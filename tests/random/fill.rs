@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use engine::ggml::Kind;
-use engine::gguf::Value;
 use engine::gguf::write::{Entry, Layout};
+use engine::gguf::{Array, Value};
 use half::f16;
 
 /// What a tensor is filled with.
@@ -99,4 +99,20 @@ fn matrix(
         sink(&block)?;
     }
     Ok(())
+}
+
+/// A list of the vocabulary with the entries that `vocab` of them lack; any other key as it is.
+pub(super) fn filled(key: &str, value: &Value, vocab: usize) -> Value {
+    match (key, value) {
+        ("tokenizer.ggml.tokens", Value::Array(Array::Text(texts))) => {
+            let more = (texts.len()..vocab).map(|id| format!("<unused {id}>"));
+            Value::Array(Array::Text(texts.iter().cloned().chain(more).collect()))
+        }
+        ("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds))) => {
+            // llama.cpp's number for a token that is not used.
+            let more = (kinds.len()..vocab).map(|_| 5);
+            Value::Array(Array::I32(kinds.iter().copied().chain(more).collect()))
+        }
+        (_, other) => other.clone(),
+    }
 }

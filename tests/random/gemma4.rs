@@ -10,7 +10,7 @@ use std::path::Path;
 use engine::ggml::Kind;
 use engine::gguf::{Array, Gguf, Value};
 
-use super::fill::{Fill, NORM, Tensors};
+use super::fill::{Fill, NORM, Tensors, filled};
 
 /// What is not fixed.
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ impl Gemma4 {
         ];
         keys.extend(numbers.map(own));
         let theirs = nano.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer."));
-        keys.extend(theirs.map(|(key, value)| (key.clone(), filled(key, value))));
+        keys.extend(theirs.map(|(key, value)| (key.clone(), filled(key, value, VOCAB))));
         keys
     }
 
@@ -137,21 +137,5 @@ impl Gemma4 {
     pub fn write(&self, path: &Path) -> io::Result<u64> {
         let nano = Gguf::nano().map_err(io::Error::other)?;
         self.tensors().write(path, &self.metadata(&nano), self.seed)
-    }
-}
-
-/// A list of the vocabulary with the entries that are missing; any other key as it is.
-fn filled(key: &str, value: &Value) -> Value {
-    match (key, value) {
-        ("tokenizer.ggml.tokens", Value::Array(Array::Text(texts))) => {
-            let more = (texts.len()..VOCAB).map(|id| format!("<unused {id}>"));
-            Value::Array(Array::Text(texts.iter().cloned().chain(more).collect()))
-        }
-        ("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds))) => {
-            // llama.cpp's number for a token that is not used.
-            let more = (kinds.len()..VOCAB).map(|_| 5);
-            Value::Array(Array::I32(kinds.iter().copied().chain(more).collect()))
-        }
-        (_, other) => other.clone(),
     }
 }
