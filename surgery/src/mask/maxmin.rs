@@ -21,6 +21,9 @@ const MIXES: usize = 48;
 /// Kept and dropped experts next to the cut that swaps are tried among.
 const WINDOW: usize = 24;
 
+/// The same, for swaps of two at once.
+const PAIRED: usize = 10;
+
 /// Sums differ in their last bits by the order they are made in.
 const ROUNDING: f64 = 1e-12;
 
@@ -253,45 +256,69 @@ impl<'a, 'p> Search<'a, 'p> {
         }
     }
 
-    /// Exchanges one kept and one dropped expert next to the cut while that gains.
+    /// Exchanges kept and dropped experts next to the cut while that gains: one for one, and two for two where no one
+    /// does.
     fn swap(&mut self) {
+        loop {
+            let sums = self.problem.sums((0..self.best.len()).filter(|id| self.best[*id]));
+            self.take(&sums);
+            let (inside, outside) = self.near();
+            let trade = self.trade(&sums, &ones(&inside), &ones(&outside)).or_else(|| {
+                let pairs = |ids: &[usize]| pairs(&ids[..ids.len().min(PAIRED)]);
+                self.trade(&sums, &pairs(&inside), &pairs(&outside))
+            });
+            let Some((out, into)) = trade else { break };
+            out.iter().for_each(|id| self.best[*id] = false);
+            into.iter().for_each(|id| self.best[*id] = true);
+        }
+    }
+
+    /// The lightest kept and the heaviest dropped, by the weights that gave the best set.
+    fn near(&self) -> (Vec<usize>, Vec<usize>) {
         let weights = &self.best_weights;
         let lighter = |a: &usize, b: &usize| weights[*a].total_cmp(&weights[*b]).then(b.cmp(a));
-        let free = || (0..weights.len()).filter(|id| !self.problem.pinned[*id]);
-        let mut inside: Vec<usize> = free().filter(|id| self.best[*id]).collect();
-        let mut outside: Vec<usize> = free().filter(|id| !self.best[*id]).collect();
+        let free = (0..weights.len()).filter(|id| !self.problem.pinned[*id]);
+        let (mut inside, mut outside): (Vec<usize>, Vec<usize>) =
+            free.partition(|id| self.best[*id]);
         inside.sort_by(lighter);
         outside.sort_by(|a, b| lighter(b, a));
         inside.truncate(WINDOW);
         outside.truncate(WINDOW);
-        let mut sums = self.problem.sums((0..self.best.len()).filter(|id| self.best[*id]));
-        let Problem { value, ratios, .. } = self.problem;
-        loop {
-            let mut found = None;
-            for (i, &out) in inside.iter().enumerate() {
-                for (j, &id) in outside.iter().enumerate() {
-                    let needs =
-                        sums.needs.iter().zip(*ratios).map(|(sum, row)| sum - row[out] + row[id]);
-                    let ratio = needs.fold(1.0, f64::min);
-                    let worth = Worth { ratio, value: sums.value - value[out] + value[id] };
-                    if worth.better(found.map_or(self.worth, |(_, _, worth)| worth)) {
-                        found = Some((i, j, worth));
-                    }
+        (inside, outside)
+    }
+
+    /// The trade of one of `outs` for one of `intos` that gains most, if one gains.
+    fn trade(
+        &self,
+        sums: &Sums,
+        outs: &[Vec<usize>],
+        intos: &[Vec<usize>],
+    ) -> Option<(Vec<usize>, Vec<usize>)> {
+        let total = |ids: &Vec<usize>| self.problem.sums(ids.iter().copied());
+        let gains: Vec<Sums> = intos.iter().map(total).collect();
+        let mut best = None;
+        for out in outs {
+            let mut rest = sums.clone();
+            out.iter().for_each(|id| self.problem.shift(&mut rest, *id, -1.0));
+            for (into, gain) in intos.iter().zip(&gains) {
+                let needs = rest.needs.iter().zip(&gain.needs).map(|(rest, gain)| rest + gain);
+                let worth =
+                    Worth { ratio: needs.fold(1.0, f64::min), value: rest.value + gain.value };
+                if worth.better(best.map_or(self.worth, |(_, _, worth)| worth)) {
+                    best = Some((out, into, worth));
                 }
             }
-            let Some((i, j, _)) = found else { break };
-            let (out, id) = (inside[i], outside[j]);
-            (self.best[out], self.best[id]) = (false, true);
-            (inside[i], outside[j]) = (id, out);
-            // Summed anew, so that rounding does not add up over swaps.
-            sums = self.problem.sums((0..self.best.len()).filter(|id| self.best[*id]));
-            let before = std::mem::replace(&mut self.worth, sums.worth());
-            if !self.worth.better(before) {
-                break;
-            }
         }
-        self.take(&sums);
+        best.map(|(out, into, _)| (out.clone(), into.clone()))
     }
+}
+
+fn ones(ids: &[usize]) -> Vec<Vec<usize>> {
+    ids.iter().map(|id| vec![*id]).collect()
+}
+
+fn pairs(ids: &[usize]) -> Vec<Vec<usize>> {
+    (0..ids.len()).flat_map(|i| (0..i).map(move |j| vec![ids[i], ids[j]])).collect()
 }
 
 #[cfg(test)]
