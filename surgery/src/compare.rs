@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::mask::{self, MaskError, Request, Score, Stats, Taps};
 use overlap::Pair;
-use pool::Pool;
+use pool::{Pool, Price};
 
 /// One specialist, or one domain that could be one.
 #[derive(Clone, Debug)]
@@ -53,7 +53,9 @@ pub struct Report {
 
 #[derive(Debug, Error, PartialEq)]
 pub enum CompareError {
-    #[error("{name} is of parent {parent:.12}…, {first} is of {other:.12}…; compare specialists of one parent")]
+    #[error(
+        "{name} is of parent {parent:.12}…, {first} is of {other:.12}…; compare specialists of one parent"
+    )]
     OtherParent { name: String, parent: String, first: String, other: String },
     #[error("{name} has {layers} layers, {first} has {other}")]
     Layers { name: String, layers: usize, first: String, other: usize },
@@ -106,12 +108,12 @@ impl Item {
     }
 }
 
-/// Compares all with all; `bytes` is what one expert of each layer takes, if the parent is known.
+/// Compares all with all; `price` is known where the parent is.
 ///
 /// # Errors
 ///
 /// [`CompareError`] unless all are of one parent.
-pub fn compare(items: &[Item], bytes: Option<&[u64]>) -> Result<Report, CompareError> {
+pub fn compare(items: &[Item], price: Option<Price>) -> Result<Report, CompareError> {
     let Some(first) = items.first() else { return Err(CompareError::Nothing) };
     for item in items {
         let (name, other) = (item.name.clone(), first.name.clone());
@@ -134,7 +136,7 @@ pub fn compare(items: &[Item], bytes: Option<&[u64]>) -> Result<Report, CompareE
         items: items.iter().map(|item| item.name.clone()).collect(),
         pairs,
         common: common.iter().map(Vec::len).sum::<usize>() as f64 / layers as f64,
-        pool: Pool::new(items, bytes),
+        pool: Pool::new(items, price),
     })
 }
 

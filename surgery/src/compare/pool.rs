@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use super::Item;
 
+/// Bytes that sets of experts take, by layer; see [`engine::Sizes`] for why they do not add up.
+pub type Price<'a> = &'a dyn Fn(&[Vec<u32>]) -> u64;
+
 /// Several specialists at once.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pool {
@@ -31,29 +34,28 @@ pub struct Marginal {
 }
 
 impl Pool {
-    /// In the order given; `bytes` is what one expert of each layer takes.
-    pub fn new(items: &[Item], bytes: Option<&[u64]>) -> Pool {
+    /// In the order given.
+    pub fn new(items: &[Item], price: Option<Price>) -> Pool {
         let layers = items.first().map_or(0, |item| item.kept.len());
         let mut union: Vec<Vec<u32>> = vec![Vec::new(); layers];
-        let size = |counts: &[usize]| {
-            let each = |bytes: &[u64]| counts.iter().zip(bytes).map(|(n, b)| *n as u64 * b).sum();
-            bytes.map(each)
-        };
         let mut marginal = Vec::new();
+        let mut bytes = price.map(|_| 0);
         for item in items {
             let new: Vec<usize> = union.iter_mut().zip(&item.kept).map(add).collect();
+            let all = price.map(|price| price(&union));
+            let before = std::mem::replace(&mut bytes, all);
             marginal.push(Marginal {
                 name: item.name.clone(),
                 experts: item.kept.iter().map(Vec::len).sum(),
                 added: new.iter().sum(),
-                added_bytes: size(&new),
+                added_bytes: all.zip(before).map(|(all, before)| all.saturating_sub(before)),
             });
         }
         let distinct: Vec<usize> = union.iter().map(Vec::len).collect();
         let experts: usize = distinct.iter().sum();
         let slots: usize = marginal.iter().map(|m| m.experts).sum();
         let dedup = slots as f64 / experts.max(1) as f64;
-        Pool { bytes: size(&distinct), distinct, experts, dedup, marginal }
+        Pool { bytes, distinct, experts, dedup, marginal }
     }
 }
 

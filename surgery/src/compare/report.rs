@@ -2,9 +2,9 @@
 
 use config::Bytes;
 
+use super::Report;
 use super::overlap::Pair;
 use super::table::Correlations;
-use super::Report;
 
 impl Report {
     /// Pairs, a triangle of their Jaccard, and the pool.
@@ -15,7 +15,8 @@ impl Report {
                 &["", "", "Jaccard", "F", "F distinct", "cosine", "heterogeneity"],
                 self.pairs.iter().map(pair),
             );
-            text += "\nOver all layers at once; distinct: without the experts that all of them have";
+            text +=
+                "\nOver all layers at once; distinct: without the experts that all of them have";
             text += &format!(" ({:.1} of a layer in the mean).\n\n", self.common);
         }
         if self.items.len() > 2 {
@@ -26,7 +27,12 @@ impl Report {
         text += &rows(
             &["in this order", "experts", "added", "added bytes"],
             self.pool.marginal.iter().map(|m| {
-                vec![m.name.clone(), m.experts.to_string(), m.added.to_string(), size(m.added_bytes)]
+                vec![
+                    m.name.clone(),
+                    m.experts.to_string(),
+                    m.added.to_string(),
+                    size(m.added_bytes),
+                ]
             }),
         );
         let (distinct, pool) = (&self.pool.distinct, &self.pool);
@@ -90,7 +96,8 @@ fn rows(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     text += "\n";
     for row in rows {
         // A name is a file's, and a line or a bar in it would be another row or column.
-        let row: Vec<String> = row.iter().map(|cell| cell.replace(['|', '\n', '\r'], "_")).collect();
+        let row: Vec<String> =
+            row.iter().map(|cell| cell.replace(['|', '\n', '\r'], "_")).collect();
         text += &format!("| {} |\n", row.join(" | "));
     }
     text

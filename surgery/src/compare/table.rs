@@ -51,7 +51,9 @@ pub struct Correlation {
 pub enum TableError {
     #[error("the table is empty; its first line names the columns: visitor,target,Y,F,cosine")]
     Empty,
-    #[error("the column {name} is missing; the first line names visitor, target, Y and the predictors")]
+    #[error(
+        "the column {name} is missing; the first line names visitor, target, Y and the predictors"
+    )]
     Missing { name: &'static str },
     #[error("there is no predictor beside visitor, target and Y; add a column such as F")]
     NoPredictor,
