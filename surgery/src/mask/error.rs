@@ -78,7 +78,7 @@ pub enum Warning {
     OfSelections,
     #[error(
         "in {layers} layers more experts meet the whitelist than are kept, {most} in layer {layer}: the heaviest of \
-         them stay; a smaller RANK or a larger COUNT is stricter"
+         them stay, and later passes have no room there; a smaller RANK or a larger COUNT is stricter"
     )]
     Whitelist { layers: usize, layer: usize, most: usize },
     #[error(

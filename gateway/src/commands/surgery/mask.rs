@@ -18,6 +18,7 @@ use crate::commands::terminal::{Failure, result};
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("target").required(true))]
 pub struct MaskArgs {
+    /// What the parent's router did on the domain
     #[arg(long, value_name = "X.profile")]
     pub profile: PathBuf,
     /// Experts to keep in each layer, as 16 or 50%
