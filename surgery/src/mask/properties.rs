@@ -187,9 +187,10 @@ proptest! {
         let plain = make(&own, "", &order).unwrap().file.kept;
         let made = make(&own, "", &Order { reasoning: Some((&other, swaps)), ..order }).unwrap().file;
         let stats = Stats::new(Taps::of(&other), score).unwrap();
-        for layer in 0..2 {
-            let of = |kept: &[u32]| kept.iter().map(|id| stats.score[layer][*id as usize]).sum::<f64>();
-            prop_assert!(of(&made.kept[layer]) >= of(&plain[layer]) - 1e-9);
+        let rows = stats.score.iter().zip(plain.iter().zip(&made.kept));
+        for (score, (plain, kept)) in rows {
+            let of = |kept: &[u32]| kept.iter().map(|id| score[*id as usize]).sum::<f64>();
+            prop_assert!(of(kept) >= of(plain) - 1e-9);
         }
         prop_assert!(made.passes.iter().filter(|p| p.name == "reasoning").all(|p| p.added.len() <= swaps));
     }

@@ -200,6 +200,10 @@ fn scores_have_one_list() {
     let error = "magic".parse::<Score>().unwrap_err().to_string();
     let names = "frequency, rank, gate, norm-mean, norm-sum, reap or gate-norm";
     assert_eq!(error, format!("score `magic` is not known; use {names}"));
+    // The recipe that measures which is best.
+    let recipe = include_str!("../../../specialists/nano/train/scores.py");
+    let quoted: Vec<String> = Score::ALL.iter().map(|s| format!("{:?}", s.name())).collect();
+    assert!(recipe.contains(&format!("SCORES = [{}]", quoted.join(", "))));
 }
 
 #[test]
