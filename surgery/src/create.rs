@@ -134,7 +134,7 @@ impl Recipe {
         Recipe {
             id: domain.to_owned(),
             domain: domain.to_owned(),
-            score: Score::Gate,
+            score: mask::DEFAULT,
             request: Request { target: Target::Share(0.5), uniform: true },
             folder: home.join("work").join(domain),
         }
@@ -239,6 +239,7 @@ impl Workshop<'_> {
         }
         let profile_sha256 = hash::file(made.path).map_err(io(made.path))?;
         let file = mask::from_profile(profile, &profile_sha256, recipe.score, recipe.request)?;
+        mask::reached(profile, &parent.model.shape().routed)?;
         let text = file.to_json()?;
         let mask_sha256 = hash::hex(text.as_bytes());
         let path = recipe.file("mask.json");

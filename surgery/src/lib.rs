@@ -18,6 +18,7 @@
 //! * [`corpus`], [`tokens`]: lines of JSON to windows of tokens.
 //! * [`profile`]: windows through the parent, and what its router did.
 //! * [`mask`]: which experts stay; pure.
+//! * [`compare`]: what specialists share, and what a pool of them costs; pure.
 //! * [`cut`], [`provenance`]: a GGUF with the kept experts' slices.
 //! * [`verify`], [`evaluate`]: that it is equal, and what it costs.
 //! * [`create`]: all of it, resumable, and the specialist is registered.
@@ -26,6 +27,7 @@
 //! format: slices are copied as bytes.  To choose experts in another way start
 //! in [`mask`]; to read another corpus, in [`corpus`].
 
+pub mod compare;
 pub mod corpus;
 pub mod create;
 pub mod cut;

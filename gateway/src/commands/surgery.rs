@@ -4,6 +4,7 @@
 //! or JSON.  What a step checks and does is there.  A step is a file below: its
 //! flags, and what runs it.
 
+mod compare;
 mod create;
 mod cut;
 mod evaluate;
@@ -43,6 +44,11 @@ pub enum Surgery {
         collegium surgery verify --mask law.mask.json\n  \
         collegium surgery verify --specialist law.gguf")]
     Verify(verify::VerifyArgs),
+    /// What specialists share, what a pool of them costs, and whether overlap foretells transfer
+    #[command(after_help = "Examples:\n  \
+        collegium surgery compare law.mask.json math.mask.json law.profile math.profile\n  \
+        collegium surgery compare --table rows.csv --without law")]
+    Compare(compare::CompareArgs),
     /// Compare parent, specialists and random masks on held-out text
     #[command(after_help = "Example:\n  \
         collegium surgery evaluate --mask law.mask.json --mask math.mask.json --corpus held-out.jsonl")]
@@ -59,6 +65,7 @@ pub fn run(cli: &Cli, step: &Surgery) -> Result<(), Failure> {
     match step {
         Surgery::Profile(args) => profile::run(&bench(&args.parent)?, args),
         Surgery::Mask(args) => mask::run(cli, args),
+        Surgery::Compare(args) => compare::run(cli, args),
         Surgery::Cut(args) => cut::run(&bench(&args.parent)?, args),
         Surgery::Verify(args) => verify::run(&bench(&args.parent)?, args),
         Surgery::Evaluate(args) => evaluate::run(&bench(&args.parent)?, args),

@@ -1,0 +1,146 @@
+//! What makes an expert matter.
+//!
+//! One list: the names that `--score` takes, its help, the documentation of
+//! [`Score`] and the tests all read it.  To add a score: a row in the list and
+//! its arm in [`Score::weigh`].
+
+use std::str::FromStr;
+
+use super::error::MaskError;
+
+/// The score that a mask is made with unless another is asked for: the pipeline's
+/// own utility, which needs no norms and so works on any profile.
+pub const DEFAULT: Score = Score::Gate;
+
+/// What a score must find in a profile beside counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    Counts,
+    Gates,
+    /// Norms of outputs, which exist only for experts that ran.
+    Norms,
+}
+
+/// Everything that is known of one score.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    pub name: &'static str,
+    pub formula: &'static str,
+    /// The kind of pruning it is for.
+    pub suits: &'static str,
+    pub source: &'static str,
+    pub needs: Needs,
+}
+
+macro_rules! scores {
+    ($($variant:ident: $name:literal, $needs:ident, $suits:literal, $formula:literal, $source:literal;)*) => {
+        /// What makes an expert matter, of one layer, summed over the tokens
+        /// that chose it.  No unit; compare only within a layer.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Score {
+            $(
+                #[doc = concat!("`", $name, "`: ", $formula, "; ", $suits, ".  Source: ", $source, ".")]
+                $variant,
+            )*
+        }
+
+        impl Score {
+            /// All of them, in the order of the help.
+            pub const ALL: &[Score] = &[$(Score::$variant),*];
+
+            pub const fn about(self) -> About {
+                match self {
+                    $(Score::$variant => About {
+                        name: $name,
+                        formula: $formula,
+                        suits: $suits,
+                        source: $source,
+                        needs: Needs::$needs,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+scores! {
+    Frequency: "frequency", Counts, "task-specific, weak",
+        "tokens that chose the expert", "the baseline of REAP, arXiv 2510.13999";
+    Rank: "rank", Counts, "task-specific",
+        "tokens, of R choices the first counting R and the last 1, over R(R+1)/2",
+        "College of Experts, first pipeline";
+    Gate: "gate", Gates, "task-specific",
+        "sum of the gate", "College of Experts; soft frequency in REAP's code";
+    NormMean: "norm-mean", Norms, "general",
+        "mean norm of the output over the tokens that chose it", "MAN, arXiv 2606.15716";
+    NormSum: "norm-sum", Norms, "task-specific",
+        "sum of the norm of the output", "EAN in REAP's code, arXiv 2510.13999";
+    Reap: "reap", Norms, "general",
+        "mean of gate times norm over the tokens that chose it", "REAP, arXiv 2510.13999";
+    GateNorm: "gate-norm", Norms, "task-specific",
+        "sum of gate times norm", "weighted EAN in REAP's code; arXiv 2606.15716 on when to sum";
+}
+
+/// What the profile holds of one expert.
+pub(super) struct Cell<'a> {
+    /// Tokens by rank, best first.
+    pub counts: &'a [i64],
+    /// Gate mass by rank.
+    pub gates: &'a [f64],
+    /// Sum over its tokens.
+    pub norm: f64,
+    /// The same, times the gate.
+    pub gated: f64,
+}
+
+impl Score {
+    pub const fn name(self) -> &'static str {
+        self.about().name
+    }
+
+    /// Every name, as a sentence lists them.
+    pub fn names() -> String {
+        let (last, rest) = Score::ALL.split_last().unzip();
+        let rest: Vec<&str> = rest.unwrap_or_default().iter().map(|s| s.name()).collect();
+        format!("{} or {}", rest.join(", "), last.map_or("", |s| s.name()))
+    }
+
+    /// One line a score: what it is, what it is for, who it is from.
+    pub fn help() -> String {
+        let line = |score: &Score| {
+            let About { name, formula, suits, source, needs } = score.about();
+            let norms = if needs == Needs::Norms { "; needs norms" } else { "" };
+            format!("\n  {name:<10} {formula}: {suits}{norms} ({source})")
+        };
+        Score::ALL.iter().map(line).collect()
+    }
+
+    /// One expert's weight.
+    pub(super) fn weigh(self, cell: &Cell) -> f64 {
+        let tokens: f64 = cell.counts.iter().map(|count| *count as f64).sum();
+        let mean = |sum: f64| if tokens > 0.0 { sum / tokens } else { 0.0 };
+        match self {
+            Score::Frequency => tokens,
+            Score::Rank => {
+                let ranks = cell.counts.len();
+                let weighted = |(rank, count): (usize, &i64)| (ranks - rank) as f64 * *count as f64;
+                let all = (ranks * (ranks + 1) / 2) as f64;
+                cell.counts.iter().enumerate().map(weighted).sum::<f64>() / all
+            }
+            Score::Gate => cell.gates.iter().sum(),
+            Score::NormMean => mean(cell.norm),
+            Score::NormSum => cell.norm,
+            Score::Reap => mean(cell.gated),
+            Score::GateNorm => cell.gated,
+        }
+    }
+}
+
+impl FromStr for Score {
+    type Err = MaskError;
+
+    fn from_str(name: &str) -> Result<Score, MaskError> {
+        let found = Score::ALL.iter().find(|score| score.name() == name);
+        found.copied().ok_or_else(|| MaskError::Score { name: name.to_owned() })
+    }
+}
