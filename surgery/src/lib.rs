@@ -19,7 +19,8 @@
 //! * [`profile`]: windows through the parent, and what its router did.
 //! * [`mask`]: which experts stay; pure.
 //! * [`cut`], [`provenance`]: a GGUF with the kept experts' slices.
-//! * [`verify`], [`evaluate`]: that it is equal, and what it costs.
+//! * [`verify`], [`evaluate`]: that it is equal, and what it costs; [`report`]
+//!   shows the latter.
 //! * [`create`]: all of it, resumable, and the specialist is registered.
 //!
 //! Absent: tensor names (the engine's table has them), serving, and any number
@@ -34,6 +35,7 @@ pub mod mask;
 mod parent;
 pub mod profile;
 pub mod provenance;
+pub mod report;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
