@@ -73,8 +73,10 @@ pub enum EvaluateError {
     Memory(io::Error),
     #[error("{name}: no token to score; the items are too short, or have no answer")]
     NoTokens { name: String },
-    #[error("{subject} on {domain}: window {window} gives a number that is none; verify the file")]
-    NotFinite { subject: String, domain: String, window: usize },
+    #[error(
+        "{subject} on {domain}: stretch {stretch} of the text gives a number that is none; verify the file"
+    )]
+    NotFinite { subject: String, domain: String, stretch: usize },
     #[error("the profile of {domain:?} is of parent {profile:.12}…, this parent is {parent:.12}…")]
     OtherParent { domain: String, profile: String, parent: String },
     #[error("what was measured cannot be kept: {0}")]
@@ -257,9 +259,9 @@ impl<'a> Study<'a> {
             let sums = text::read(self.parent, &masks, column, &mut each)
                 .map_err(EvaluateError::Memory)?;
             for (at, sums) in std::iter::once(0).chain(group).zip(sums) {
-                if let Some(window) = sums.not_finite() {
+                if let Some(stretch) = sums.not_finite() {
                     let (subject, domain) = (self.subjects[at].name.clone(), column.name.clone());
-                    return Err(EvaluateError::NotFinite { subject, domain, window });
+                    return Err(EvaluateError::NotFinite { subject, domain, stretch });
                 }
                 self.parts.put(&key(at), &sums).map_err(EvaluateError::Keep)?;
                 if let Some((_, place)) = found.iter_mut().find(|(own, _)| *own == at) {
@@ -282,34 +284,7 @@ impl<'a> Study<'a> {
         let shape = model.shape();
         let usage: Vec<_> =
             profiles.iter().map(|(profile, sha256)| transfer::usage(profile, sha256)).collect();
-        let names =
-            |columns: &[Heading]| columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
-        let mut seen = Vec::new();
-        if let Some(questions) = &found.questions {
-            let worth = questions.worth();
-            let columns = names(&questions.columns);
-            seen.extend(transfer::transfer(
-                Measure::Accuracy,
-                &self.subjects,
-                &columns,
-                &worth,
-                &usage,
-            ));
-        }
-        if let Some(text) = &found.text {
-            let of =
-                |row: &Vec<Option<TextCell>>| row.iter().map(|c| Some(c.as_ref()?.ratio)).collect();
-            let worth = text.cells.iter().map(of).collect();
-            let columns = names(&text.columns);
-            seen.extend(transfer::transfer(
-                Measure::Likelihood,
-                &self.subjects,
-                &columns,
-                &worth,
-                &usage,
-            ));
-        }
-        Evaluation {
+        let mut all = Evaluation {
             format: FORMAT.to_owned(),
             origin: Origin {
                 parent: model.parent(),
@@ -327,10 +302,30 @@ impl<'a> Study<'a> {
             subjects: self.subjects.clone(),
             text: found.text,
             questions: found.questions,
-            transfer: seen,
+            transfer: Vec::new(),
             usage,
-        }
+        };
+        all.transfer = transfers(&all);
+        all
     }
+}
+
+/// Near and far by every measure that tells something.
+fn transfers(all: &Evaluation) -> Vec<document::Transfer> {
+    let mut found = Vec::new();
+    let mut add = |measure, columns: &[Heading], worth: transfer::Worth| {
+        let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+        found.extend(transfer::transfer(measure, &all.subjects, &names, &worth, &all.usage));
+    };
+    if let Some(questions) = all.questions.as_ref().filter(|_| all.by_accuracy()) {
+        add(Measure::Accuracy, &questions.columns, questions.worth());
+    }
+    if let Some(text) = &all.text {
+        let of = |cell: &Option<TextCell>| Some(cell.as_ref()?.ratio);
+        let worth = text.cells.iter().map(|row| row.iter().map(of).collect()).collect();
+        add(Measure::Likelihood, &text.columns, worth);
+    }
+    found
 }
 
 /// What a study measured.
@@ -340,7 +335,7 @@ pub struct Found {
     pub questions: Option<document::Questions>,
 }
 
-/// One subject beside the parent, on the same windows.
+/// One subject beside the parent, on the same stretches.
 fn cell(parent: &Sums, own: &Sums, seed: u64) -> Option<TextCell> {
     let tokens: Vec<f64> = own.tokens.iter().map(|n| *n as f64).collect();
     let over = |of: &[f64]| Ratio::new(of, &tokens, seed);

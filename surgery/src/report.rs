@@ -41,6 +41,7 @@ pub enum ReportError {
 /// A headed part of a report.
 struct Section {
     title: String,
+    /// Without one it is not written.
     blocks: Vec<Block>,
 }
 
@@ -59,6 +60,8 @@ struct Grid {
     rows: Vec<Vec<Cell>>,
     /// Hidden until asked for.
     folded: bool,
+    /// Words, not numbers: they may break lines.
+    prose: bool,
 }
 
 #[derive(Default)]

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::statistics::{Correlation, Estimate};
+use super::statistics::{Correlation, Estimate, share};
 
 /// The format's name and version.
 pub const FORMAT: &str = "collegium.evaluation/1";
@@ -27,6 +27,14 @@ pub struct Evaluation {
     /// From the profiles that were given.
     #[serde(default)]
     pub usage: Vec<Usage>,
+}
+
+impl Evaluation {
+    /// Whether Y can be of accuracy: it must be more than luck, unless there is nothing else.
+    pub fn by_accuracy(&self) -> bool {
+        let questions = self.questions.as_ref();
+        questions.is_some_and(|q| self.text.is_none() || q.beats_guessing())
+    }
 }
 
 /// What it was made from, and how.
@@ -120,7 +128,7 @@ pub struct Heading {
     pub name: String,
     /// Tokens scored; of questions, their number.
     pub tokens: u64,
-    /// Items that intervals are made of: windows of text, or questions.
+    /// What intervals are made of: stretches of at most 128 tokens, or questions.
     #[serde(default)]
     pub items: u64,
     /// SHA-256 of what was read, as token ids.
@@ -133,7 +141,7 @@ pub struct Heading {
 pub struct TextCell {
     /// Negative log-likelihood a token, nats.
     pub nats: Estimate,
-    /// The same above the parent's, on the same windows.
+    /// The same above the parent's, on the same tokens.
     pub cost: Estimate,
     /// exp(-cost): the parent's perplexity by the subject's.
     pub ratio: Estimate,
@@ -157,6 +165,19 @@ pub struct Questions {
     pub guessing: Vec<f64>,
     /// [subjects][columns]
     pub cells: Vec<Vec<Option<QuestionCell>>>,
+}
+
+impl Questions {
+    /// Whether the parent, the first subject, answers clearly better than by luck, over all questions.
+    pub fn beats_guessing(&self) -> bool {
+        let parent = || self.cells.first().into_iter().flatten().zip(&self.guessing);
+        let counted = || parent().filter_map(|(cell, guess)| Some((cell.as_ref()?, guess)));
+        let n: usize = counted().map(|(cell, _)| cell.n).sum();
+        let right: usize = counted().map(|(cell, _)| cell.right).sum();
+        let luck: f64 = counted().map(|(cell, guess)| cell.n as f64 * guess).sum();
+        let low = share(right, n).spread.map_or(0.0, |spread| spread.low);
+        low * n as f64 > luck
+    }
 }
 
 /// How a choice is read.

@@ -271,8 +271,8 @@ mod tests {
         // Gained 2, lost 8 of 50: (2.5 - 8.5) / 52 -+ 1.96 sqrt(11 - 36 / 52) / 52.
         let got = difference(2, 8, 50);
         near(got.value, -0.12, 1e-12);
-        near(got.spread.unwrap().low, -0.23648, 5e-5);
-        near(got.spread.unwrap().high, 0.00571, 5e-5);
+        near(got.spread.unwrap().low, -0.23640, 5e-5);
+        near(got.spread.unwrap().high, 0.00563, 5e-5);
     }
 
     /// An interval of 95 % has the truth in it about 95 times in a hundred.

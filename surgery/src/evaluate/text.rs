@@ -1,6 +1,6 @@
 //! Held-out text through the parent and its specialists at once.
 //!
-//! In: windows.  Out: for each subject and window, sums over the scored tokens:
+//! In: windows.  Out: for each subject and stretch of tokens, sums:
 //! nats, how often the best token is the parent's, and KL(parent || subject).
 //!
 //! The parent and a few subjects read the same [`CHUNK`] of tokens one after
@@ -21,7 +21,8 @@ use crate::tokens::Window;
 /// Tokens that are compared at once: 128 rows of a vocabulary of 262,144 are 134 MB.
 const CHUNK: usize = 128;
 
-/// Sums over the scored tokens of each window, [windows].
+/// Sums over each stretch of at most [`CHUNK`] scored tokens, [stretches].  Intervals are made of these: a window of
+/// thousands of tokens tells more than one number would.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     /// Tokens scored.
@@ -35,7 +36,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// The first window with a number that is none.
+    /// The first stretch with a number that is none.
     pub fn not_finite(&self) -> Option<usize> {
         self.nats.iter().zip(&self.kl).position(|(nats, kl)| !nats.is_finite() || !kl.is_finite())
     }
@@ -70,24 +71,19 @@ pub fn read(
         if count == 0 {
             continue;
         }
-        let sums = window_sums(parent, masks, window)?;
-        for (all, (nats, agree, kl)) in all.iter_mut().zip(sums) {
-            all.tokens.push(count);
-            all.nats.push(nats);
-            all.agree.push(agree);
-            all.kl.push(kl);
-        }
+        window_sums(parent, masks, window, &mut all)?;
         step(count);
     }
     Ok(all)
 }
 
-/// Nats, agreements and divergence of one window.
+/// Adds the stretches of one window.
 fn window_sums(
     parent: &Parent,
     masks: &[&ExpertMask],
     window: &Window,
-) -> io::Result<Vec<(f64, u64, f64)>> {
+    all: &mut [Sums],
+) -> io::Result<()> {
     let (tokens, before) = (&window.tokens, first_scored(window) - 1);
     let subjects: Vec<Option<&ExpertMask>> =
         std::iter::once(None).chain(masks.iter().map(|mask| Some(*mask))).collect();
@@ -97,14 +93,14 @@ fn window_sums(
         Ok(session)
     };
     let mut sessions: Vec<Session> = subjects.iter().map(open).collect::<io::Result<_>>()?;
-    let mut sums = vec![(0.0, 0, 0.0); subjects.len()];
     let mut at = before;
     // The last token predicts nothing that is there.
     while at + 1 < tokens.len() {
         let end = (at + CHUNK).min(tokens.len() - 1);
         let next = |i: usize| tokens[at + i + 1];
         let mut rows: Vec<Row> = Vec::with_capacity(end - at);
-        for ((session, mask), sum) in sessions.iter_mut().zip(&subjects).zip(&mut sums) {
+        for ((session, mask), sums) in sessions.iter_mut().zip(&subjects).zip(all.iter_mut()) {
+            let (mut nats, mut agree, mut kl) = (0.0, 0, 0.0);
             session.read(&tokens[at..end], *mask, None, 0, |i, logits| {
                 if mask.is_none() {
                     rows.push(Row::new(logits));
@@ -112,14 +108,18 @@ fn window_sums(
                 let row = &rows[i];
                 let total = if mask.is_none() { row.total } else { log_sum(logits) };
                 let own = logits.get(next(i) as usize).copied().unwrap_or(f32::NEG_INFINITY);
-                sum.0 += total - f64::from(own);
-                sum.1 += u64::from(mask.is_none() || best(logits) == row.best);
-                sum.2 += if mask.is_none() { 0.0 } else { row.divergence(logits, total) };
+                nats += total - f64::from(own);
+                agree += u64::from(mask.is_none() || best(logits) == row.best);
+                kl += if mask.is_none() { 0.0 } else { row.divergence(logits, total) };
             });
+            sums.tokens.push((end - at) as u64);
+            sums.nats.push(nats);
+            sums.agree.push(agree);
+            sums.kl.push(kl);
         }
         at = end;
     }
-    Ok(sums)
+    Ok(())
 }
 
 /// What the parent says about one token, to compare others with.

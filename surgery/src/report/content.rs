@@ -40,7 +40,6 @@ pub fn sections(evaluation: &Evaluation) -> Vec<Section> {
         true => vec![section, plots(SIZES), plots(EXPERTS)],
         false => vec![section],
     })
-    .filter(|section| !section.blocks.is_empty())
     .collect()
 }
 
@@ -50,11 +49,11 @@ fn plots(title: &str) -> Section {
     Section { title: title.to_owned(), blocks: Vec::new() }
 }
 
-/// What Y can be a ratio of, the better measure first.
+/// What Y is a ratio of.
 pub fn measures(evaluation: &Evaluation) -> Vec<Measure> {
-    let questions = evaluation.questions.as_ref().map(|_| Measure::Accuracy);
+    let accuracy = evaluation.by_accuracy().then_some(Measure::Accuracy);
     let text = evaluation.text.as_ref().map(|_| Measure::Likelihood);
-    questions.into_iter().chain(text).collect()
+    accuracy.into_iter().chain(text).collect()
 }
 
 /// Names of the columns.
@@ -126,7 +125,7 @@ fn masks(evaluation: &Evaluation) -> impl Iterator<Item = (usize, &Subject)> {
 
 fn table(caption: &str, head: &[&str], rows: Vec<Vec<Cell>>, folded: bool) -> Block {
     let head = head.iter().map(|name| name.to_string()).collect();
-    Block::Table(Grid { caption: caption.to_owned(), head, rows, folded })
+    Block::Table(Grid { caption: caption.to_owned(), head, rows, folded, prose: false })
 }
 
 fn cells(texts: Vec<String>) -> Vec<Cell> {
@@ -248,7 +247,7 @@ fn at_home(evaluation: &Evaluation) -> Option<Section> {
         "cost by frequency",
         "cost by lot",
     ];
-    let words = "Each mask on held-out text of the domain it was made for. Cost is nats a token above the parent on the same windows, with the interval of a paired bootstrap over windows. Y is exp(-cost), the parent's perplexity by the mask's. Agreement is the share of tokens for which the most probable token is the parent's; KL is of the parent's distribution from the mask's, exact over the vocabulary.";
+    let words = "Each mask on held-out text of the domain it was made for. Cost is nats a token above the parent on the same tokens, with the interval of a paired bootstrap over stretches of 128 tokens; neighbours are alike, so that it is a little narrow. Y is exp(-cost), the parent's perplexity by the mask's. Agreement is the share of tokens for which the most probable token is the parent's; KL is of the parent's distribution from the mask's, exact over the vocabulary.";
     let blocks =
         vec![Block::Text(words.to_owned()), table("Held-out text at home", &head, rows, false)];
     Some(Section { title: AT_HOME.to_owned(), blocks })
@@ -319,6 +318,10 @@ fn questions(evaluation: &Evaluation) -> Option<Section> {
         "{how} Parent and subject answer the same questions: gained and lost count those that one alone has right, McNemar's p is the exact binomial of that split, and the difference is in percentage points with Agresti and Min's interval."
     );
     let mut blocks = vec![Block::Text(words)];
+    if !asked_all.beats_guessing() {
+        let words = "The parent is not clearly better than a guess, so that right answers are luck: nothing else here is made of them where there is text.";
+        blocks.push(Block::Text(words.to_owned()));
+    }
     if !at_home.is_empty() {
         blocks.push(table("Each mask on its own questions", &head, at_home, false));
     }
@@ -504,7 +507,7 @@ fn provenance(evaluation: &Evaluation) -> Option<Section> {
     let items = |what: &str, columns: &[crate::evaluate::document::Heading]| {
         let row = |c: &crate::evaluate::document::Heading| {
             let size = match what {
-                "text" => format!("{} tokens in {} windows", count(c.tokens), count(c.items)),
+                "text" => format!("{} tokens in {} stretches", count(c.tokens), count(c.items)),
                 _ => format!("{} questions", count(c.items)),
             };
             row(&format!("{what} {}", c.name), format!("{size}, sha256 {}", c.sha256))
@@ -513,6 +516,9 @@ fn provenance(evaluation: &Evaluation) -> Option<Section> {
     };
     rows.extend(evaluation.text.iter().flat_map(|t| items("text", &t.columns)));
     rows.extend(evaluation.questions.iter().flat_map(|q| items("questions", &q.columns)));
-    let blocks = vec![table("What this was made from", &["what", "which"], rows, false)];
+    let (caption, head) =
+        ("What this was made from".to_owned(), ["what", "which"].map(str::to_owned));
+    let grid = Grid { caption, head: head.to_vec(), rows, folded: false, prose: true };
+    let blocks = vec![Block::Table(grid)];
     Some(Section { title: "Provenance".to_owned(), blocks })
 }

@@ -25,7 +25,9 @@ pub fn escape(text: &str) -> String {
 
 pub fn write(title: &str, sections: &[Section]) -> String {
     let mut text = format!("# {}\n", escape(title));
-    for section in sections {
+    for section in
+        sections.iter().filter(|s| s.blocks.iter().any(|b| !matches!(b, Block::Figure(_))))
+    {
         let _ = write!(text, "\n## {}\n", escape(&section.title));
         for block in &section.blocks {
             match block {

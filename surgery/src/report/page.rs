@@ -36,7 +36,7 @@ pub fn write(title: &str, sections: &[Section]) -> String {
          </head>\n<body>\n<main>\n<h1>{title}</h1>\n",
         inks()
     );
-    for section in sections {
+    for section in sections.iter().filter(|section| !section.blocks.is_empty()) {
         let _ = writeln!(page, "<section>\n<h2>{}</h2>", escape(&section.title));
         for block in &section.blocks {
             match block {
@@ -94,7 +94,8 @@ fn table(page: &mut String, grid: &Grid) {
     } else {
         let _ = writeln!(page, "<p class=\"caption\">{caption}</p>");
     }
-    *page += "<div class=\"scroll\"><table>\n<thead><tr>";
+    let class = if grid.prose { "prose" } else { "scroll" };
+    let _ = write!(page, "<div class=\"{class}\"><table>\n<thead><tr>");
     for head in &grid.head {
         let _ = write!(page, "<th scope=\"col\">{}</th>", escape(head));
     }
