@@ -207,7 +207,12 @@ mod tests {
         let mut profile = Profile::new(&Shape::of_experts(2, 4, 2), "p", "law");
         // Layer 0: expert 2 seven times, 3 five, others never.
         (profile.all.counts[4], profile.all.counts[5], profile.all.counts[7]) = (3, 4, 5);
-        check(&[law.clone()], &[profile.clone()], 0, &["parent:8", "law:4", "frequency law:4"]);
+        check(
+            std::slice::from_ref(&law),
+            std::slice::from_ref(&profile),
+            0,
+            &["parent:8", "law:4", "frequency law:4"],
+        );
         assert_eq!(by_frequency(&profile, &law.file.kept), [[2, 3], [0, 1]]);
         let other = Profile { parent: "q".to_owned(), ..profile };
         check(&[law], &[other], 0, &["parent:8", "law:4"]);
