@@ -198,8 +198,10 @@ mod tests {
     fn divergence_by_hand() {
         #[track_caller]
         fn check(p: &[f64], q: &[f64], want: f64) {
-            let logits = |p: &[f64]| p.iter().map(|p| p.ln() as f32 + 3.0).collect::<Vec<_>>();
-            let (p, q) = (logits(p), logits(q));
+            // A shift of all logits is no matter, so that each has its own.
+            let logits =
+                |p: &[f64], shift| p.iter().map(|p| p.ln() as f32 + shift).collect::<Vec<_>>();
+            let (p, q) = (logits(p, 3.0), logits(q, -1.0));
             let got = Row::new(&p).divergence(&q, log_sum(&q));
             assert!((got - want).abs() < 1e-6, "{got}");
         }

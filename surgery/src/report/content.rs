@@ -4,13 +4,15 @@
 //! measured is left out.  Titles are constants, since figures find their section
 //! by them.
 
+use std::collections::BTreeMap;
+
 use super::numbers::{bytes, count, p, percent, sigma, signed, signed_interval};
 use super::{Block, Cell, Grid, Section};
 use crate::evaluate::Evaluation;
 use crate::evaluate::document::{
     By, Family, Kind, Measure, Predictor, QuestionCell, Subject, TextCell, Transfer,
 };
-use crate::evaluate::statistics::{Estimate, mean};
+use crate::evaluate::statistics::{Estimate, mcnemar, mean};
 
 pub const AT_HOME: &str = "At home";
 pub const SIZES: &str = "Size against quality";
@@ -132,69 +134,105 @@ fn cells(texts: Vec<String>) -> Vec<Cell> {
     texts.into_iter().map(Cell::from).collect()
 }
 
-/// The few sentences that are worth reading first.
+/// The few sentences that are worth reading first, a paragraph for each size of mask.
 fn summary(evaluation: &Evaluation) -> Option<Section> {
     let origin = &evaluation.origin;
-    let mut words = vec![format!(
+    let mut blocks = vec![Block::Text(format!(
         "{} masks of a parent with {} layers of {} experts, of which the router picks {}.",
         masks(evaluation).count(),
         origin.layers,
         origin.experts,
         origin.top_k
-    )];
-    let at_home = |at: usize| read(evaluation, at, home_at(evaluation, Measure::Likelihood, at)?);
-    let own: Vec<(usize, &TextCell)> =
-        masks(evaluation).filter_map(|(at, _)| Some((at, at_home(at)?))).collect();
-    if !own.is_empty() {
-        let of = |f: &dyn Fn(&TextCell) -> f64| {
-            mean(&own.iter().map(|(_, cell)| f(cell)).collect::<Vec<_>>())
-        };
-        let lot: Vec<f64> = own
-            .iter()
-            .flat_map(|(at, _)| {
-                let column = home_at(evaluation, Measure::Likelihood, *at);
-                beside(evaluation, *at, Kind::Random)
-                    .filter_map(|r| Some(read(evaluation, r, column?)?.cost.value))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        let beside = match lot.is_empty() {
-            true => String::new(),
-            false => format!(", as many experts by lot {}", signed(mean(&lot), 3)),
-        };
-        words.push(format!(
-            "On held-out text of its own domain a mask costs {} nats a token in the mean{beside}; its most probable token is the parent's {} of the time, and the divergence from the parent is {:.3} nats.",
-            signed(of(&|cell| cell.cost.value), 3),
-            percent(of(&|cell| cell.agreement.value)),
-            of(&|cell| cell.kl.value),
-        ));
-    }
-    let asked: Vec<&QuestionCell> = masks(evaluation)
-        .filter_map(|(at, _)| asked(evaluation, at, home_at(evaluation, Measure::Accuracy, at)?))
+    ))];
+    for (total, members) in sizes(evaluation) {
+        let whole = origin.layers * origin.experts;
+        let words: Vec<String> = [
+            read_by(evaluation, &members),
+            asked_by(evaluation, &members),
+            related_by(evaluation, &members),
+        ]
+        .into_iter()
+        .flatten()
         .collect();
-    if !asked.is_empty() {
-        let sum =
-            |f: &dyn Fn(&QuestionCell) -> usize| asked.iter().map(|cell| f(cell)).sum::<usize>();
-        let gained = sum(&|c| c.paired.map_or(0, |p| p.gained));
-        let lost = sum(&|c| c.paired.map_or(0, |p| p.lost));
-        words.push(format!(
-            "Of {} questions of their own domains the masks answer {} right, and lose {lost} that the parent has right while they gain {gained}.",
-            sum(&|c| c.n),
-            sum(&|c| c.right)
-        ));
-    }
-    for transfer in &evaluation.transfer {
-        for family in &transfer.families {
-            if let Some(f) = family.correlations.iter().find(|r| r.with == Predictor::F) {
-                let c = f.correlation;
-                words.push(format!(
-                    "What a mask is worth on another's domain goes with the overlap of the two masks: r = {:.3} over {} pairs.",
-                    c.pearson, c.n
-                ));
-            }
+        if !words.is_empty() {
+            let share = percent(total as f64 / whole.max(1) as f64);
+            let words = words.join(" ");
+            blocks.push(Block::Text(format!("With {share} of the experts: {words}")));
         }
     }
-    Some(Section { title: "In short".to_owned(), blocks: vec![Block::Text(words.join(" "))] })
+    Some(Section { title: "In short".to_owned(), blocks })
+}
+
+/// Masks by how many experts they keep, the smallest first.
+pub fn sizes(evaluation: &Evaluation) -> BTreeMap<usize, Vec<usize>> {
+    let mut sizes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, subject) in masks(evaluation) {
+        sizes.entry(subject.total()).or_default().push(at);
+    }
+    sizes
+}
+
+/// Masks on held-out text of their own domains.
+fn read_by(evaluation: &Evaluation, members: &[usize]) -> Option<String> {
+    let home = |at: usize| home_at(evaluation, Measure::Likelihood, at);
+    let own: Vec<&TextCell> =
+        members.iter().filter_map(|at| read(evaluation, *at, home(*at)?)).collect();
+    if own.is_empty() {
+        return None;
+    }
+    let of =
+        |f: &dyn Fn(&TextCell) -> f64| mean(&own.iter().map(|cell| f(cell)).collect::<Vec<_>>());
+    let control = |kind, name: &str| {
+        let costs = |at: &usize| -> Vec<f64> {
+            let cost = |c| Some(read(evaluation, c, home(*at)?)?.cost.value);
+            beside(evaluation, *at, kind).filter_map(cost).collect()
+        };
+        let costs: Vec<f64> = members.iter().flat_map(costs).collect();
+        if costs.is_empty() {
+            String::new()
+        } else {
+            format!(", as many {name} {}", signed(mean(&costs), 3))
+        }
+    };
+    Some(format!(
+        "on held-out text of its own domain a mask costs {} nats a token{}{} (means over {} masks); its most probable token is the parent's {} of the time, and KL(parent || mask) is {:.3} nats.",
+        signed(of(&|cell| cell.cost.value), 3),
+        control(Kind::Frequency, "by frequency"),
+        control(Kind::Random, "by lot"),
+        own.len(),
+        percent(of(&|cell| cell.agreement.value)),
+        of(&|cell| cell.kl.value),
+    ))
+}
+
+/// Masks on questions of their own domains.
+fn asked_by(evaluation: &Evaluation, members: &[usize]) -> Option<String> {
+    let home = |at: usize| home_at(evaluation, Measure::Accuracy, at);
+    let own: Vec<&QuestionCell> =
+        members.iter().filter_map(|at| asked(evaluation, *at, home(*at)?)).collect();
+    let sum = |f: &dyn Fn(&QuestionCell) -> usize| own.iter().map(|cell| f(cell)).sum::<usize>();
+    let (gained, lost) =
+        (sum(&|c| c.paired.map_or(0, |p| p.gained)), sum(&|c| c.paired.map_or(0, |p| p.lost)));
+    (!own.is_empty()).then(|| {
+        format!(
+            "Of {} questions of their own domains the masks answer {} right; they lose {lost} that the parent has right, and gain {gained} (McNemar p {}).",
+            sum(&|c| c.n),
+            sum(&|c| c.right),
+            p(mcnemar(gained, lost))
+        )
+    })
+}
+
+/// Overlap and worth, of the family that these masks are.
+fn related_by(evaluation: &Evaluation, members: &[usize]) -> Option<String> {
+    let name = &evaluation.subjects[*members.first()?].name;
+    let families = evaluation.transfer.iter().flat_map(|t| &t.families);
+    let family = families.into_iter().find(|family| family.masks.contains(name))?;
+    let c = family.correlations.iter().find(|r| r.with == Predictor::F)?.correlation;
+    Some(format!(
+        "What a mask is worth on another's domain goes with the overlap of the two: r = {:.3} over {} pairs.",
+        c.pearson, c.n
+    ))
 }
 
 fn at_home(evaluation: &Evaluation) -> Option<Section> {
@@ -212,21 +250,21 @@ fn at_home(evaluation: &Evaluation) -> Option<Section> {
         };
         Some(cells(vec![
             subject.name.clone(),
-            count(heading.tokens),
+            signed_interval(&cell.cost, 3),
+            sigma(&cell.ratio, 3),
+            control(Kind::Frequency),
+            control(Kind::Random),
+            percent(cell.agreement.value),
+            format!("{:.3}", cell.kl.value),
+            format!("{:.2}", parent.nats.value.exp()),
+            format!("{:.2}", cell.nats.value.exp()),
             format!(
                 "{} of {}",
                 subject.total(),
                 evaluation.origin.layers * evaluation.origin.experts
             ),
             bytes(backbone + subject.expert_bytes),
-            format!("{:.2}", parent.nats.value.exp()),
-            format!("{:.2}", cell.nats.value.exp()),
-            signed_interval(&cell.cost, 3),
-            sigma(&cell.ratio, 3),
-            percent(cell.agreement.value),
-            format!("{:.3}", cell.kl.value),
-            control(Kind::Frequency),
-            control(Kind::Random),
+            count(heading.tokens),
         ]))
     };
     let rows: Vec<Vec<Cell>> = masks(evaluation).filter_map(row).collect();
@@ -235,17 +273,17 @@ fn at_home(evaluation: &Evaluation) -> Option<Section> {
     }
     let head = [
         "mask",
-        "tokens",
-        "experts",
-        "size",
-        "parent's perplexity",
-        "its own",
         "cost, nats a token (95 %)",
         "Y ± σ",
-        "top-1 agreement",
-        "KL, nats",
         "cost by frequency",
         "cost by lot",
+        "top-1 agreement",
+        "KL, nats",
+        "parent's perplexity",
+        "its own",
+        "experts",
+        "size",
+        "tokens",
     ];
     let words = "Each mask on held-out text of the domain it was made for. Cost is nats a token above the parent on the same tokens, with the interval of a paired bootstrap over stretches of 128 tokens; neighbours are alike, so that it is a little narrow. Y is exp(-cost), the parent's perplexity by the mask's. Agreement is the share of tokens for which the most probable token is the parent's; KL is of the parent's distribution from the mask's, exact over the vocabulary.";
     let blocks =

@@ -167,23 +167,35 @@ fn kept(evaluation: &Evaluation) -> Result<Vec<Figure>, ReportError> {
     if masks.is_empty() || count == 0 {
         return Ok(figures);
     }
-    let lines: Vec<(Ink, &[f64])> = masks
-        .iter()
-        .enumerate()
-        .filter(|(_, mask)| !mask.coverage.is_empty())
-        .map(|(at, mask)| (sizes::ink(at), &mask.coverage[..]))
-        .collect();
-    if !lines.is_empty() {
-        let name = |(at, mask): (usize, &&Subject)| {
-            let mean = mask.coverage.iter().sum::<f64>() / mask.coverage.len().max(1) as f64;
-            (sizes::ink(at), format!("{} {}", mask.name, percent(mean)))
-        };
+    // A plot for each size, and a colour for each domain.
+    let mut domains: Vec<&str> = masks.iter().filter_map(|mask| mask.domain.as_deref()).collect();
+    domains.sort_unstable();
+    domains.dedup();
+    let ink = |mask: &Subject| {
+        sizes::ink(domains.iter().position(|d| Some(*d) == mask.domain.as_deref()).unwrap_or(0))
+    };
+    let mut svgs = Vec::new();
+    for members in content::sizes(evaluation).values() {
+        let of = members.iter().map(|at| &evaluation.subjects[*at]);
+        let lines: Vec<(Ink, &[f64])> = of
+            .filter(|mask| !mask.coverage.is_empty())
+            .map(|mask| (ink(mask), &mask.coverage[..]))
+            .collect();
+        if !lines.is_empty() {
+            let experts = masks_size(evaluation, members);
+            svgs.push(coverage::layers(&experts, &lines)?);
+        }
+    }
+    svgs.truncate(MOST);
+    if !svgs.is_empty() {
+        let legend =
+            domains.iter().enumerate().map(|(at, name)| (sizes::ink(at), name.to_string()));
         figures.push(Figure {
-            svgs: vec![coverage::layers(&lines)?],
-            caption: "Coverage by layer, and its mean: the share of the domain's gate mass on kept experts, as the masks say."
+            svgs,
+            caption: "Coverage by layer: the share of the domain's gate mass on kept experts, as the masks say."
                 .to_owned(),
-            legend: masks.iter().enumerate().map(name).collect(),
-            small: false,
+            legend: legend.collect(),
+            small: true,
         });
     }
     let mean_kept = |domain: &str| {
@@ -241,4 +253,13 @@ fn kept(evaluation: &Evaluation) -> Result<Vec<Figure>, ReportError> {
         small: true,
     });
     Ok(figures)
+}
+
+/// How many experts these masks keep, and how much they cover in the mean.
+fn masks_size(evaluation: &Evaluation, members: &[usize]) -> String {
+    let of = || members.iter().map(|at| &evaluation.subjects[*at]);
+    let total = of().next().map_or(0, Subject::total);
+    let all: Vec<f64> = of().flat_map(|mask| mask.coverage.iter().copied()).collect();
+    let mean = crate::evaluate::statistics::mean(&all);
+    format!("{total} experts kept: {} in the mean", percent(mean))
 }

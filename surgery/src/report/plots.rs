@@ -41,7 +41,8 @@ pub enum Ink {
 }
 
 pub const LEVELS: usize = 5;
-pub const SERIES: usize = 10;
+/// As many as domains ship.
+pub const SERIES: usize = 14;
 
 /// Light and dark.
 const SERIES_COLOURS: [(u32, u32); SERIES] = [
@@ -55,6 +56,10 @@ const SERIES_COLOURS: [(u32, u32); SERIES] = [
     (0x6f7780, 0xa3abb3),
     (0x9a8a1c, 0xd2c04d),
     (0x1f93a3, 0x58c6d5),
+    (0x24436b, 0x9db8e6),
+    (0xe3a008, 0xf5d067),
+    (0x5b9c12, 0x9ad957),
+    (0x8b1e5f, 0xd678ad),
 ];
 const KEPT_COLOURS: [(u32, u32); LEVELS] = [
     (0xd3e2f1, 0x1d3247),

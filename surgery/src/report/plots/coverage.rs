@@ -47,20 +47,20 @@ pub fn curves(title: &str, mass: &[Vec<f32>], kept: Option<f64>) -> Result<Strin
 }
 
 /// The share that each mask keeps of its domain's gate mass, by layer.
-pub fn layers(lines: &[(Ink, &[f64])]) -> Result<String, ReportError> {
+pub fn layers(title: &str, lines: &[(Ink, &[f64])]) -> Result<String, ReportError> {
     let layers = lines.iter().map(|(_, values)| values.len()).max().unwrap_or(1);
     let values = lines.iter().flat_map(|(_, values)| values.iter().copied());
     let y = span(values.chain([1.0]));
-    draw((760, 360), |area| {
+    draw((380, 300), |area| {
         let mut chart = axes(
             area,
             &Axes {
                 x: -0.2..layers as f64 - 0.8,
                 y: y.start.max(0.0)..1.0,
                 x_name: "layer",
-                y_name: "gate mass on kept experts",
+                y_name: "",
                 rows: 0,
-                title: "",
+                title: &short(title, 40),
             },
         )?;
         for (ink, values) in lines {
