@@ -273,7 +273,7 @@ fn at_home(evaluation: &Evaluation) -> Option<Section> {
     }
     let head = [
         "mask",
-        "cost, nats a token (95 %)",
+        "cost, nats a token (95\u{a0}%)",
         "Y ± σ",
         "cost by frequency",
         "cost by lot",
@@ -325,8 +325,8 @@ fn questions(evaluation: &Evaluation) -> Option<Section> {
         "n",
         "guessing",
         "parent",
-        "accuracy (95 %)",
-        "difference (95 %)",
+        "accuracy (95\u{a0}%)",
+        "difference (95\u{a0}%)",
         "gained / lost",
         "McNemar p",
         "loops",
@@ -365,7 +365,7 @@ fn questions(evaluation: &Evaluation) -> Option<Section> {
     }
     blocks.push(table(
         "The parent",
-        &["questions of", "n", "accuracy (95 %)", "guessing", "loops", "unread"],
+        &["questions of", "n", "accuracy (95\u{a0}%)", "guessing", "loops", "unread"],
         parents,
         true,
     ));
@@ -497,9 +497,9 @@ fn related(name: &str, family: &Family) -> Block {
         ])
     };
     let rows = family.correlations.iter().map(row).collect();
-    let head = ["Y with", "pairs", "Pearson r (95 %)", "Spearman", "least squares"];
+    let head = ["Y with", "pairs", "Pearson r (95\u{a0}%)", "Spearman", "least squares"];
     let caption =
-        format!("{name}: correlations; {} experts are common to all", count(family.common as u64));
+        format!("{name}: correlations; experts common to all: {}", count(family.common as u64));
     table(&caption, &head, rows, false)
 }
 
