@@ -3,16 +3,21 @@
 //! Pure functions of an [`Evaluation`]; a section whose numbers were not
 //! measured is left out.  Titles are constants, since figures find their section
 //! by them.
+//!
+//! * Here: what is read from the cells, and the tables of text.
+//! * `summary`, `asked`, `near_far`: the other sections.
+
+mod asked;
+mod near_far;
+mod summary;
 
 use std::collections::BTreeMap;
 
-use super::numbers::{bytes, count, p, percent, sigma, signed, signed_interval};
+use super::numbers::{bytes, count, percent, sigma, signed, signed_interval};
 use super::{Block, Cell, Grid, Section};
 use crate::evaluate::Evaluation;
-use crate::evaluate::document::{
-    By, Family, Kind, Measure, Predictor, QuestionCell, Subject, TextCell, Transfer,
-};
-use crate::evaluate::statistics::{Estimate, mcnemar, mean};
+use crate::evaluate::document::{Heading, Kind, Measure, QuestionCell, Subject, TextCell};
+use crate::evaluate::statistics::{Estimate, mean};
 
 pub const AT_HOME: &str = "At home";
 pub const SIZES: &str = "Size against quality";
@@ -28,11 +33,11 @@ pub fn title(evaluation: &Evaluation) -> String {
 
 pub fn sections(evaluation: &Evaluation) -> Vec<Section> {
     [
-        summary(evaluation),
+        summary::section(evaluation),
         at_home(evaluation),
-        questions(evaluation),
+        asked::section(evaluation),
         everywhere(evaluation),
-        transfer(evaluation),
+        near_far::section(evaluation),
         provenance(evaluation),
     ]
     .into_iter()
@@ -134,35 +139,6 @@ fn cells(texts: Vec<String>) -> Vec<Cell> {
     texts.into_iter().map(Cell::from).collect()
 }
 
-/// The few sentences that are worth reading first, a paragraph for each size of mask.
-fn summary(evaluation: &Evaluation) -> Option<Section> {
-    let origin = &evaluation.origin;
-    let mut blocks = vec![Block::Text(format!(
-        "{} masks of a parent with {} layers of {} experts, of which the router picks {}.",
-        masks(evaluation).count(),
-        origin.layers,
-        origin.experts,
-        origin.top_k
-    ))];
-    for (total, members) in sizes(evaluation) {
-        let whole = origin.layers * origin.experts;
-        let words: Vec<String> = [
-            read_by(evaluation, &members),
-            asked_by(evaluation, &members),
-            related_by(evaluation, &members),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        if !words.is_empty() {
-            let share = percent(total as f64 / whole.max(1) as f64);
-            let words = words.join(" ");
-            blocks.push(Block::Text(format!("With {share} of the experts: {words}")));
-        }
-    }
-    Some(Section { title: "In short".to_owned(), blocks })
-}
-
 /// Masks by how many experts they keep, the smallest first.
 pub fn sizes(evaluation: &Evaluation) -> BTreeMap<usize, Vec<usize>> {
     let mut sizes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -170,69 +146,6 @@ pub fn sizes(evaluation: &Evaluation) -> BTreeMap<usize, Vec<usize>> {
         sizes.entry(subject.total()).or_default().push(at);
     }
     sizes
-}
-
-/// Masks on held-out text of their own domains.
-fn read_by(evaluation: &Evaluation, members: &[usize]) -> Option<String> {
-    let home = |at: usize| home_at(evaluation, Measure::Likelihood, at);
-    let own: Vec<&TextCell> =
-        members.iter().filter_map(|at| read(evaluation, *at, home(*at)?)).collect();
-    if own.is_empty() {
-        return None;
-    }
-    let of =
-        |f: &dyn Fn(&TextCell) -> f64| mean(&own.iter().map(|cell| f(cell)).collect::<Vec<_>>());
-    let control = |kind, name: &str| {
-        let costs = |at: &usize| -> Vec<f64> {
-            let cost = |c| Some(read(evaluation, c, home(*at)?)?.cost.value);
-            beside(evaluation, *at, kind).filter_map(cost).collect()
-        };
-        let costs: Vec<f64> = members.iter().flat_map(costs).collect();
-        if costs.is_empty() {
-            String::new()
-        } else {
-            format!(", as many {name} {}", signed(mean(&costs), 3))
-        }
-    };
-    Some(format!(
-        "on held-out text of its own domain a mask costs {} nats a token{}{} (means over {} masks); its most probable token is the parent's {} of the time, and KL(parent || mask) is {:.3} nats.",
-        signed(of(&|cell| cell.cost.value), 3),
-        control(Kind::Frequency, "by frequency"),
-        control(Kind::Random, "by lot"),
-        own.len(),
-        percent(of(&|cell| cell.agreement.value)),
-        of(&|cell| cell.kl.value),
-    ))
-}
-
-/// Masks on questions of their own domains.
-fn asked_by(evaluation: &Evaluation, members: &[usize]) -> Option<String> {
-    let home = |at: usize| home_at(evaluation, Measure::Accuracy, at);
-    let own: Vec<&QuestionCell> =
-        members.iter().filter_map(|at| asked(evaluation, *at, home(*at)?)).collect();
-    let sum = |f: &dyn Fn(&QuestionCell) -> usize| own.iter().map(|cell| f(cell)).sum::<usize>();
-    let (gained, lost) =
-        (sum(&|c| c.paired.map_or(0, |p| p.gained)), sum(&|c| c.paired.map_or(0, |p| p.lost)));
-    (!own.is_empty()).then(|| {
-        format!(
-            "Of {} questions of their own domains the masks answer {} right; they lose {lost} that the parent has right, and gain {gained} (McNemar p {}).",
-            sum(&|c| c.n),
-            sum(&|c| c.right),
-            p(mcnemar(gained, lost))
-        )
-    })
-}
-
-/// Overlap and worth, of the family that these masks are.
-fn related_by(evaluation: &Evaluation, members: &[usize]) -> Option<String> {
-    let name = &evaluation.subjects[*members.first()?].name;
-    let families = evaluation.transfer.iter().flat_map(|t| &t.families);
-    let family = families.into_iter().find(|family| family.masks.contains(name))?;
-    let c = family.correlations.iter().find(|r| r.with == Predictor::F)?.correlation;
-    Some(format!(
-        "What a mask is worth on another's domain goes with the overlap of the two: r = {:.3} over {} pairs.",
-        c.pearson, c.n
-    ))
 }
 
 fn at_home(evaluation: &Evaluation) -> Option<Section> {
@@ -289,107 +202,6 @@ fn at_home(evaluation: &Evaluation) -> Option<Section> {
     let blocks =
         vec![Block::Text(words.to_owned()), table("Held-out text at home", &head, rows, false)];
     Some(Section { title: AT_HOME.to_owned(), blocks })
-}
-
-fn questions(evaluation: &Evaluation) -> Option<Section> {
-    let asked_all = evaluation.questions.as_ref()?;
-    let how = match asked_all.by {
-        By::Answer => format!(
-            "Answers are written with thinking off at temperature {}, at most {} tokens, and the letter is read from them; an answer that goes round in circles or does not end is asked once more with another seed, and is wrong if it loops again.",
-            asked_all.temperature.unwrap_or_default(),
-            asked_all.max_tokens.unwrap_or_default()
-        ),
-        By::Likelihood => "The choice is the option whose text costs the fewest nats a token after the question; nothing is generated, so nothing can loop.".to_owned(),
-    };
-    let row = |subject: usize, column: usize| {
-        let cell = asked(evaluation, subject, column)?;
-        let parent = asked(evaluation, 0, column)?;
-        let pair = cell.paired?;
-        Some(cells(vec![
-            evaluation.subjects[subject].name.clone(),
-            asked_all.columns[column].name.clone(),
-            cell.n.to_string(),
-            percent(asked_all.guessing.get(column).copied().unwrap_or_default()),
-            percent(parent.accuracy.value),
-            interval(&cell.accuracy),
-            percentage_points(&pair.difference),
-            format!("{} / {}", pair.gained, pair.lost),
-            p(pair.p),
-            format!("{} ({} recovered)", cell.loops, cell.recovered),
-            cell.unread.to_string(),
-        ]))
-    };
-    let head = [
-        "subject",
-        "questions of",
-        "n",
-        "guessing",
-        "parent",
-        "accuracy (95\u{a0}%)",
-        "difference (95\u{a0}%)",
-        "gained / lost",
-        "McNemar p",
-        "loops",
-        "unread",
-    ];
-    let at_home: Vec<Vec<Cell>> = masks(evaluation)
-        .filter_map(|(at, _)| row(at, home_at(evaluation, Measure::Accuracy, at)?))
-        .collect();
-    let parent = |(column, heading): (usize, &crate::evaluate::document::Heading)| {
-        let cell = asked(evaluation, 0, column)?;
-        Some(cells(vec![
-            heading.name.clone(),
-            cell.n.to_string(),
-            interval(&cell.accuracy),
-            percent(asked_all.guessing.get(column).copied().unwrap_or_default()),
-            format!("{} ({} recovered)", cell.loops, cell.recovered),
-            cell.unread.to_string(),
-        ]))
-    };
-    let parents = asked_all.columns.iter().enumerate().filter_map(parent).collect();
-    let columns = 0..asked_all.columns.len();
-    let all = (1..evaluation.subjects.len())
-        .flat_map(|at| columns.clone().map(move |column| (at, column)))
-        .filter_map(|(at, column)| row(at, column))
-        .collect();
-    let words = format!(
-        "{how} Parent and subject answer the same questions: gained and lost count those that one alone has right, McNemar's p is the exact binomial of that split, and the difference is in percentage points with Agresti and Min's interval."
-    );
-    let mut blocks = vec![Block::Text(words)];
-    if !asked_all.beats_guessing() {
-        let words = "The parent is not clearly better than a guess, so that right answers are luck: nothing else here is made of them where there is text.";
-        blocks.push(Block::Text(words.to_owned()));
-    }
-    if !at_home.is_empty() {
-        blocks.push(table("Each mask on its own questions", &head, at_home, false));
-    }
-    blocks.push(table(
-        "The parent",
-        &["questions of", "n", "accuracy (95\u{a0}%)", "guessing", "loops", "unread"],
-        parents,
-        true,
-    ));
-    blocks.push(table("Everybody on everything", &head, all, true));
-    Some(Section { title: "Multiple choice".to_owned(), blocks })
-}
-
-fn interval(share: &Estimate) -> String {
-    match share.spread {
-        Some(s) => {
-            format!("{} ({:.1} to {:.1})", percent(share.value), s.low * 100.0, s.high * 100.0)
-        }
-        None => percent(share.value),
-    }
-}
-
-fn percentage_points(difference: &Estimate) -> String {
-    let hundred = |value: f64| value * 100.0;
-    let spread = difference.spread.map(|s| crate::evaluate::statistics::Spread {
-        sigma: hundred(s.sigma),
-        low: hundred(s.low),
-        high: hundred(s.high),
-    });
-    signed_interval(&Estimate { value: hundred(difference.value), spread }, 1)
 }
 
 fn everywhere(evaluation: &Evaluation) -> Option<Section> {
@@ -453,73 +265,6 @@ fn everywhere(evaluation: &Evaluation) -> Option<Section> {
     Some(Section { title: EVERYWHERE.to_owned(), blocks })
 }
 
-fn transfer(evaluation: &Evaluation) -> Option<Section> {
-    if evaluation.transfer.is_empty() {
-        return None;
-    }
-    let words = "Is a mask worth the more on another domain, the more of that domain's own mask it keeps? Masks of one size are compared. Overlap is pooled over layers; F is 2|A ∩ B| / (|A| + |B|) without the experts that every mask of the family keeps; two random halves have F 0.5 and Jaccard 0.333. The cosine is of gate masses, by layer, weighted by the visitor's experts. Correlations leave out each mask on its own domain; pairs share masks and domains, so that their intervals are narrower than the truth.";
-    let mut blocks = vec![Block::Text(words.to_owned())];
-    for Transfer { measure, families } in &evaluation.transfer {
-        for family in families {
-            let what = match measure {
-                Measure::Accuracy => "accuracy",
-                Measure::Likelihood => "likelihood",
-            };
-            let size = evaluation.subjects.iter().find(|s| Some(&s.name) == family.masks.first());
-            let size = size.map_or(0, Subject::total);
-            let name = format!(
-                "{} masks of {} experts, Y by {what}",
-                family.masks.len(),
-                count(size as u64)
-            );
-            blocks.push(related(&name, family));
-            blocks.push(pairs(&name, family));
-        }
-    }
-    Some(Section { title: TRANSFER.to_owned(), blocks })
-}
-
-fn related(name: &str, family: &Family) -> Block {
-    let row = |r: &crate::evaluate::document::Related| {
-        let c = r.correlation;
-        let with = match r.with {
-            Predictor::F => "F, without what all keep",
-            Predictor::Jaccard => "Jaccard",
-            Predictor::Cosine => "cosine of gate mass",
-        };
-        let interval = c.interval.map(|[low, high]| format!(" ({low:.3} to {high:.3})"));
-        cells(vec![
-            with.to_owned(),
-            c.n.to_string(),
-            format!("{:.3}{}", c.pearson, interval.unwrap_or_default()),
-            format!("{:.3}", c.spearman),
-            format!("{:.3} + {:.3} x", c.intercept, c.slope),
-        ])
-    };
-    let rows = family.correlations.iter().map(row).collect();
-    let head = ["Y with", "pairs", "Pearson r (95\u{a0}%)", "Spearman", "least squares"];
-    let caption =
-        format!("{name}: correlations; experts common to all: {}", count(family.common as u64));
-    table(&caption, &head, rows, false)
-}
-
-fn pairs(name: &str, family: &Family) -> Block {
-    let row = |pair: &crate::evaluate::document::Pair| {
-        let o = pair.overlap;
-        cells(vec![
-            pair.visitor.clone(),
-            pair.target.clone(),
-            sigma(&pair.y, 3),
-            format!("{:.3}", o.f),
-            format!("{:.3}", o.jaccard),
-            o.cosine.map_or("–".to_owned(), |c| format!("{c:.3}")),
-        ])
-    };
-    let rows = family.pairs.iter().map(row).collect();
-    let head = ["visitor", "on the items of", "Y ± σ", "F", "Jaccard", "cosine"];
-    table(&format!("{name}: every pair"), &head, rows, true)
-}
-
 fn provenance(evaluation: &Evaluation) -> Option<Section> {
     let origin = &evaluation.origin;
     let row = |name: &str, value: String| cells(vec![name.to_owned(), value]);
@@ -542,8 +287,8 @@ fn provenance(evaluation: &Evaluation) -> Option<Section> {
         let score = mask.score.as_deref().unwrap_or("–");
         rows.push(row(&format!("mask {}", mask.name), format!("score {score}, sha256 {sha256}")));
     }
-    let items = |what: &str, columns: &[crate::evaluate::document::Heading]| {
-        let row = |c: &crate::evaluate::document::Heading| {
+    let items = |what: &str, columns: &[Heading]| {
+        let row = |c: &Heading| {
             let size = match what {
                 "text" => format!("{} tokens in {} stretches", count(c.tokens), count(c.items)),
                 _ => format!("{} questions", count(c.items)),
