@@ -75,6 +75,18 @@ pub struct Item {
     /// What its label names.
     pub domain: Option<String>,
     pub content: Content,
+    /// Where the line is one with options.
+    pub question: Option<Question>,
+}
+
+/// A question with options, of which one is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub text: String,
+    /// At most 26.
+    pub options: Vec<String>,
+    /// Index of the right one.
+    pub answer: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -254,6 +266,7 @@ impl Items<'_> {
             Some(label) => Some(self.domain(label)?.to_owned()),
             None => None,
         };
+        let question = choices(&row);
         let content = content(row).map_err(bad)?;
         if let (Some(want), Some(got)) = (self.selection.domain, &domain)
             && want != got
@@ -268,7 +281,7 @@ impl Items<'_> {
             Part::HeldBack => held_back,
         };
         let (line, bytes) = (self.line, text.len() as u64);
-        Ok(selected.then_some(Item { line, bytes, domain, content }))
+        Ok(selected.then_some(Item { line, bytes, domain, content, question }))
     }
 
     fn domain(&self, label: &str) -> Result<&str, CorpusError> {
@@ -335,13 +348,20 @@ fn content(row: Row) -> Result<Content, String> {
     }
 }
 
+/// The same line as a question with options, if it is one.
+fn choices(row: &Row) -> Option<Question> {
+    let (text, options) = (row.question.clone()?, row.options.clone()?);
+    let answer = chosen(&options, row.answer.as_ref()?).ok()?;
+    Some(Question { text, options, answer })
+}
+
 /// The letters options are called by.
-fn letters() -> impl Iterator<Item = char> {
+pub(crate) fn letters() -> impl Iterator<Item = char> {
     'A'..='Z'
 }
 
 /// The question as people put it: the options below it, by letter.
-fn asked(question: String, options: &[String]) -> String {
+pub(crate) fn asked(question: String, options: &[String]) -> String {
     letters()
         .zip(options)
         .fold(question, |text, (letter, option)| format!("{text}\n{letter}. {option}"))
@@ -356,18 +376,29 @@ fn answered(options: &[String], answer: &Value) -> Result<String, String> {
     if options.is_empty() {
         return Ok(text);
     }
+    let chosen = chosen(options, answer)?;
+    let (letter, option) = letters().zip(options).nth(chosen).unwrap_or((' ', &text));
+    Ok(format!("{option} The answer is ({letter})."))
+}
+
+/// Index of the option that `answer` names: a letter, an option or its index.
+fn chosen(options: &[String], answer: &Value) -> Result<usize, String> {
+    let text = match answer {
+        Value::String(text) => text.clone(),
+        answer => answer.to_string(),
+    };
     if options.len() > letters().count() {
         return Err(format!("{} options; there are letters for 26", options.len()));
     }
-    let letter = |c: char| letters().zip(options).find(|(own, _)| *own == c.to_ascii_uppercase());
+    let letter =
+        |c: char| letters().take(options.len()).position(|own| own == c.to_ascii_uppercase());
     let mut chars = text.trim().chars();
     let by_letter = chars.next().filter(|_| chars.next().is_none()).and_then(letter);
-    let by_text = || letters().zip(options).find(|(_, option)| **option == text);
-    let by_index = || letters().zip(options).nth(answer.as_u64()?.try_into().ok()?);
-    let (letter, option) = by_letter.or_else(by_text).or_else(by_index).ok_or_else(|| {
+    let by_text = || options.iter().position(|option| *option == text);
+    let by_index = || answer.as_u64()?.try_into().ok().filter(|at| *at < options.len());
+    by_letter.or_else(by_text).or_else(by_index).ok_or_else(|| {
         format!("\"answer\" is {text:?}: no letter, text or index of {} options", options.len())
-    })?;
-    Ok(format!("{option} The answer is ({letter})."))
+    })
 }
 
 #[cfg(test)]

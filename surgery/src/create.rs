@@ -474,7 +474,7 @@ mod tests {
         let recipe = Recipe::usual(&stage.0.path("home"), "law");
         let (made, worked) = run(&stage, &recipe);
         let made = made.unwrap();
-        assert_eq!(worked, ["law", "verify", "parent", "law", "random 2"]);
+        assert_eq!(worked, ["law", "verify", "evaluate law"]);
         assert_eq!(made.experts, [2, 2]);
         assert!(made.verification.passed && made.coverage.iter().all(|share| *share >= 0.5));
         let table = made.evaluation.unwrap();
@@ -502,10 +502,10 @@ mod tests {
         // Another mask of the same profile: it is verified and measured anew.
         let request = Request { target: Target::Count(3), uniform: true };
         let wider = Recipe { request, ..recipe.clone() };
-        assert_eq!(run(&stage, &wider).1, ["verify", "parent", "law", "random 3"]);
+        assert_eq!(run(&stage, &wider).1, ["verify", "evaluate law"]);
         // Interrupted while writing: what cannot be read was not done.
         fs::write(recipe.folder.join("evaluation.json"), "{").unwrap();
-        assert_eq!(run(&stage, &wider).1, ["parent", "law", "random 3"]);
+        assert_eq!(run(&stage, &wider).1, ["evaluate law"]);
         // Another corpus of the same name: all of it.
         let more = fs::read_to_string(&stage.2).unwrap() + "{\"text\": \"hereby\"}\n";
         fs::write(&stage.2, more).unwrap();

@@ -1,75 +1,64 @@
-//! What a mask costs: held-out text through the parent, its specialists, and
-//! random masks of the same size.
+//! What a mask costs: parent, masks and controls on the same items.
 //!
-//! In: a parent, masks, and corpora that nothing was made from.  Out: a
-//! [`Table`] of nats per token, subjects down, domains across.  Of a
-//! conversation only the last answer is scored, since that is what a specialist
-//! is for; of a text, every token but the first.
+//! In: a parent, masks, and items that nothing was made from: text, questions
+//! or both.  Out: an [`Evaluation`], subjects down, domains across:
 //!
-//! The random masks are the control: a score that does not beat them has found
+//! * text: nats a token, how often the most probable token is the parent's,
+//!   KL(parent || subject);
+//! * questions: accuracy beside the parent's on the same questions, and loops;
+//! * transfer: what each mask is worth on every domain, and whether the overlap
+//!   of masks tells it.
+//!
+//! Of a conversation only the last answer is scored, since that is what a
+//! specialist is for; of a text, every token but the first.  The controls have
+//! as many experts: a score that does not beat experts drawn by lot has found
 //! nothing.
+//!
+//! * [`document`]: what is found, as it is kept.  [`crate::report`] shows it.
+//! * [`subjects`]: who is measured.  [`text`], [`questions`]: how.
+//! * [`statistics`]: intervals and tests.  [`transfer`]: near and far.
+//! * [`parts`]: what is measured is kept, so that a run can go on.
+//!
+//! Absent: judgement.  What the numbers mean for whether to serve a specialist
+//! is for who reads them.  To measure something new: a field of a cell in
+//! [`document`], and a column in the report.
 
-use std::fmt::Write;
+pub mod answers;
+pub mod document;
+pub mod parts;
+pub mod questions;
+pub mod statistics;
+pub mod subjects;
+mod table;
+pub mod text;
+pub mod transfer;
+
 use std::io;
 
-use engine::{ExpertMask, MaskError, MaskFile, MaskFileError, Model};
-use serde::{Deserialize, Serialize};
+use engine::{ExpertMask, MaskError, MaskFile, MaskFileError, Model, Profile, TemplateError, hash};
 use thiserror::Error;
 
-use crate::mask::random;
+pub use document::{Evaluation, FORMAT, Kind};
+pub use parts::Parts;
+pub use subjects::{Controls, Given};
+pub use table::{Row, Table};
+
+use document::{Heading, Measure, Origin, Source, Subject, Text, TextCell};
+use statistics::Ratio;
+use text::Sums;
+
 use crate::tokens::{self, Reading, TokensError, Window};
 use crate::{Parent, Progress};
+
+/// Subjects that read one text side by side: each needs keys and values of its own, and the parent reads anew for
+/// each such group.
+const GROUP: usize = 6;
 
 /// Texts of one domain, ready to be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
     pub name: String,
     pub windows: Vec<Window>,
-}
-
-/// How the controls are drawn.
-#[derive(Clone, Copy, Debug)]
-pub struct Controls {
-    /// Random masks for each size of mask.
-    pub draws: u32,
-    pub seed: u64,
-}
-
-/// Nats per token by subject and domain.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Table {
-    /// SHA-256 of the parent's file.
-    pub parent: String,
-    pub columns: Vec<Heading>,
-    /// The parent, then the masks as given, then the controls.
-    pub rows: Vec<Row>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Heading {
-    pub name: String,
-    /// Tokens scored.
-    pub tokens: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    pub name: String,
-    pub kind: Kind,
-    /// Mean negative log-likelihood of a token, by column; of the controls, the
-    /// mean over the draws.
-    pub nats: Vec<f64>,
-    /// Of each random mask, by draw and column.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub draws: Vec<Vec<f64>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    Parent,
-    Mask,
-    Random,
 }
 
 #[derive(Debug, Error)]
@@ -81,9 +70,25 @@ pub enum EvaluateError {
     #[error(transparent)]
     Kept(#[from] MaskError),
     #[error("no memory for the keys and values of one window: {0}; free some")]
-    Memory(#[from] io::Error),
+    Memory(io::Error),
     #[error("{name}: no token to score; the items are too short, or have no answer")]
     NoTokens { name: String },
+    #[error(
+        "{subject} on {domain}: stretch {stretch} of the text gives a number that is none; verify the file"
+    )]
+    NotFinite { subject: String, domain: String, stretch: usize },
+    #[error("the profile of {domain:?} is of parent {profile:.12}…, this parent is {parent:.12}…")]
+    OtherParent { domain: String, profile: String, parent: String },
+    #[error("what was measured cannot be kept: {0}")]
+    Keep(io::Error),
+    #[error("{domain}: no question to ask; lines need \"question\", \"options\" and \"answer\"")]
+    NoQuestions { domain: String },
+    #[error("{domain}, question {question}: {error}")]
+    Template { domain: String, question: usize, error: TemplateError },
+    #[error("{domain}, question {question}: {error}")]
+    Asked { domain: String, question: usize, error: engine::EngineError },
+    #[error("the engine stopped while it answered; its log says why")]
+    Stopped,
 }
 
 /// The texts of a corpus: a column for each label in it, or one named after the
@@ -105,7 +110,7 @@ pub fn columns(model: &Model, reading: Reading) -> Result<Vec<Column>, TokensErr
     labels.into_iter().map(column).collect()
 }
 
-/// Measures parent, masks and controls on every column.
+/// Nats a token of parent, masks and random masks on every column.
 ///
 /// # Errors
 ///
@@ -118,187 +123,244 @@ pub fn evaluate(
     controls: Controls,
     progress: Progress,
 ) -> Result<Table, EvaluateError> {
-    let (shape, own) = (parent.model.shape(), parent.model.parent());
-    let specialists: Vec<ExpertMask> =
-        masks.iter().map(|file| file.mask(shape, &own)).collect::<Result<_, _>>()?;
-    let sizes = distinct_sizes(masks);
-    let runs = 1 + masks.len() + sizes.len() * controls.draws as usize;
-    let total: u64 = columns.iter().map(scored).sum::<u64>() * runs as u64;
-    let mut done = 0;
-    let mut run = |name: &str, mask: Option<&ExpertMask>| -> Result<Vec<f64>, EvaluateError> {
-        let mut each = |column: &Column| {
-            let mut step = |tokens| {
+    let given: Vec<Given> =
+        masks.iter().map(|file| Given { file: file.clone(), sha256: String::new() }).collect();
+    let parts = Parts::none();
+    let study = Study::new(parent, &given, &[], controls, &parts)?;
+    let text = study.text(columns, progress)?;
+    Ok(Table::new(&study.subjects, &text, parent.model.parent()))
+}
+
+/// Who is measured, and where what was measured is kept.
+pub struct Study<'a> {
+    pub(crate) parent: &'a Parent,
+    pub(crate) parts: &'a Parts,
+    pub(crate) seed: u64,
+    /// With what each runs; the parent with all.
+    pub subjects: Vec<Subject>,
+    pub(crate) masks: Vec<Option<ExpertMask>>,
+}
+
+impl<'a> Study<'a> {
+    /// `profiles` make the controls by frequency.
+    ///
+    /// # Errors
+    ///
+    /// [`EvaluateError`] when a mask or a profile is not of this parent.
+    pub fn new(
+        parent: &'a Parent,
+        given: &[Given],
+        profiles: &[Profile],
+        controls: Controls,
+        parts: &'a Parts,
+    ) -> Result<Self, EvaluateError> {
+        let (shape, own) = (parent.model.shape(), parent.model.parent());
+        for Given { file, .. } in given {
+            file.mask(shape, &own)?;
+        }
+        if let Some(p) = profiles.iter().find(|p| p.parent != own) {
+            let (domain, profile) = (p.domain.clone(), p.parent.clone());
+            return Err(EvaluateError::OtherParent { domain, profile, parent: own });
+        }
+        let bytes = |kept: &[Vec<u32>]| {
+            ExpertMask::from_kept(shape, kept).map_or(0, |mask| parent.bank.bytes(&mask))
+        };
+        let subjects = subjects::subjects(shape, given, profiles, controls, &bytes);
+        let mask = |subject: &Subject| match subject.kind {
+            Kind::Parent => Ok(None),
+            _ => ExpertMask::from_kept(shape, &subject.kept).map(Some),
+        };
+        let masks = subjects.iter().map(mask).collect::<Result<_, _>>()?;
+        Ok(Self { parent, parts, seed: controls.seed, subjects, masks })
+    }
+
+    /// Everything about held-out text.
+    ///
+    /// # Errors
+    ///
+    /// [`EvaluateError`]; what was measured before is kept.
+    pub fn text(&self, columns: &[Column], progress: Progress) -> Result<Text, EvaluateError> {
+        let wanted = |column: &Column| -> Vec<usize> { self.wanted(&column.name) };
+        let total: u64 = columns.iter().map(|c| text::scored(c) * wanted(c).len() as u64).sum();
+        let mut done = 0;
+        let mut headings = Vec::new();
+        let mut cells = vec![vec![None; columns.len()]; self.subjects.len()];
+        for (at, column) in columns.iter().enumerate() {
+            let name = format!("evaluate {}", column.name);
+            if text::scored(column) == 0 {
+                return Err(EvaluateError::NoTokens { name: column.name.clone() });
+            }
+            let sha256 = digest(&column.windows);
+            let mut step = |tokens: u64| {
                 done += tokens;
-                progress(done, total, name);
+                progress(done, total, &name);
             };
-            nats(parent, mask, column, &mut step)
+            let sums = self.sums(column, &sha256, &wanted(column), &mut step)?;
+            // The parent reads everything.
+            let Some((_, parent)) = sums.first() else { continue };
+            for (subject, own) in &sums {
+                cells[*subject][at] = cell(parent, own, self.seed);
+            }
+            headings.push(Heading {
+                name: column.name.clone(),
+                tokens: text::scored(column),
+                items: parent.tokens.len() as u64,
+                sha256,
+            });
+        }
+        Ok(Text { columns: headings, cells })
+    }
+
+    /// Subjects that read a domain's items: controls by frequency only their own.
+    pub(crate) fn wanted(&self, domain: &str) -> Vec<usize> {
+        let reads = |s: &Subject| s.kind != Kind::Frequency || s.domain.as_deref() == Some(domain);
+        (0..self.subjects.len()).filter(|at| reads(&self.subjects[*at])).collect()
+    }
+
+    /// What a part of a subject is made from.
+    pub(crate) fn key(&self, what: &str, subject: usize, items: &str) -> Vec<String> {
+        let kept = match self.subjects[subject].kind {
+            Kind::Parent => "all".to_owned(),
+            _ => hash::hex(format!("{:?}", self.subjects[subject].kept).as_bytes()),
         };
-        columns.iter().map(&mut each).collect()
+        vec![
+            what.to_owned(),
+            env!("CARGO_PKG_VERSION").to_owned(),
+            self.parent.model.parent(),
+            kept,
+            items.to_owned(),
+        ]
+    }
+
+    /// Sums of the wanted subjects on one column, the parent first.
+    fn sums(
+        &self,
+        column: &Column,
+        sha256: &str,
+        wanted: &[usize],
+        step: &mut dyn FnMut(u64),
+    ) -> Result<Vec<(usize, Sums)>, EvaluateError> {
+        let key = |subject: usize| self.key("text/1", subject, sha256);
+        let mut found: Vec<(usize, Option<Sums>)> =
+            wanted.iter().map(|at| (*at, self.parts.get(&key(*at)))).collect();
+        let known = found.iter().filter(|(_, sums)| sums.is_some()).count() as u64;
+        step(text::scored(column) * known);
+        loop {
+            let open: Vec<usize> =
+                found.iter().filter(|(_, sums)| sums.is_none()).map(|(at, _)| *at).collect();
+            let group: Vec<usize> = open.iter().copied().filter(|at| *at > 0).take(GROUP).collect();
+            if open.is_empty() {
+                break;
+            }
+            let masks: Vec<&ExpertMask> =
+                group.iter().filter_map(|at| self.masks[*at].as_ref()).collect();
+            let new = group.len() as u64 + u64::from(open.contains(&0));
+            let mut each = |tokens| step(tokens * new);
+            let sums = text::read(self.parent, &masks, column, &mut each)
+                .map_err(EvaluateError::Memory)?;
+            for (at, sums) in std::iter::once(0).chain(group).zip(sums) {
+                if let Some(stretch) = sums.not_finite() {
+                    let (subject, domain) = (self.subjects[at].name.clone(), column.name.clone());
+                    return Err(EvaluateError::NotFinite { subject, domain, stretch });
+                }
+                self.parts.put(&key(at), &sums).map_err(EvaluateError::Keep)?;
+                if let Some((_, place)) = found.iter_mut().find(|(own, _)| *own == at) {
+                    *place = Some(sums);
+                }
+            }
+        }
+        Ok(found.into_iter().filter_map(|(at, sums)| Some((at, sums?))).collect())
+    }
+
+    /// All of it as one document.
+    pub fn document(
+        &self,
+        found: Found,
+        profiles: &[(Profile, String)],
+        files: Vec<Source>,
+        command: String,
+    ) -> Evaluation {
+        let model = &self.parent.model;
+        let shape = model.shape();
+        let usage: Vec<_> =
+            profiles.iter().map(|(profile, sha256)| transfer::usage(profile, sha256)).collect();
+        let mut all = Evaluation {
+            format: FORMAT.to_owned(),
+            origin: Origin {
+                parent: model.parent(),
+                name: shape.name.clone(),
+                architecture: shape.architecture.clone(),
+                layers: shape.layers,
+                experts: shape.experts,
+                top_k: shape.top_k,
+                backbone_bytes: model.backbone_bytes(),
+                files,
+                seed: self.seed,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                command,
+            },
+            subjects: self.subjects.clone(),
+            text: found.text,
+            questions: found.questions,
+            transfer: Vec::new(),
+            usage,
+        };
+        all.transfer = transfers(&all);
+        all
+    }
+}
+
+/// Near and far by every measure that tells something.
+fn transfers(all: &Evaluation) -> Vec<document::Transfer> {
+    let mut found = Vec::new();
+    let mut add = |measure, columns: &[Heading], worth: transfer::Worth| {
+        let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+        found.extend(transfer::transfer(measure, &all.subjects, &names, &worth, &all.usage));
     };
-    let row = |name: &str, kind, nats| Row { name: name.to_owned(), kind, nats, draws: Vec::new() };
-    let mut rows = vec![row("parent", Kind::Parent, run("parent", None)?)];
-    for (file, mask) in masks.iter().zip(&specialists) {
-        rows.push(row(&file.domain, Kind::Mask, run(&file.domain, Some(mask))?));
+    if let Some(questions) = all.questions.as_ref().filter(|_| all.by_accuracy()) {
+        add(Measure::Accuracy, &questions.columns, questions.worth());
     }
-    for (name, kept) in &sizes {
-        let draw = |n: u32| {
-            let kept = random(kept, shape.experts as u32, controls.seed.wrapping_add(n.into()));
-            run(name, Some(&ExpertMask::from_kept(shape, &kept)?))
-        };
-        let draws: Vec<Vec<f64>> = (0..controls.draws).map(draw).collect::<Result<_, _>>()?;
-        if !draws.is_empty() {
-            let mean = |at: usize| draws.iter().map(|d| d[at]).sum::<f64>() / draws.len() as f64;
-            let nats = (0..columns.len()).map(mean).collect();
-            rows.push(Row { name: name.clone(), kind: Kind::Random, nats, draws });
-        }
+    if let Some(text) = &all.text {
+        let of = |cell: &Option<TextCell>| Some(cell.as_ref()?.ratio);
+        let worth = text.cells.iter().map(|row| row.iter().map(of).collect()).collect();
+        add(Measure::Likelihood, &text.columns, worth);
     }
-    let heading = |column: &Column| Heading { name: column.name.clone(), tokens: scored(column) };
-    Ok(Table { parent: own, columns: columns.iter().map(heading).collect(), rows })
+    found
 }
 
-/// Masks that keep the same numbers share their controls.
-fn distinct_sizes(masks: &[MaskFile]) -> Vec<(String, &[Vec<u32>])> {
-    let sizes = |kept: &[Vec<u32>]| kept.iter().map(Vec::len).collect::<Vec<_>>();
-    let mut distinct: Vec<(String, &[Vec<u32>])> = Vec::new();
-    for file in masks {
-        let own = sizes(&file.kept);
-        if !distinct.iter().any(|(_, kept)| sizes(kept) == own) {
-            let uniform = own.iter().all(|n| Some(n) == own.first());
-            let size = if uniform { own[0].to_string() } else { format!("as {}", file.domain) };
-            distinct.push((format!("random {size}"), &file.kept));
-        }
-    }
-    distinct
+/// What a study measured.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub text: Option<Text>,
+    pub questions: Option<document::Questions>,
 }
 
-/// Index of the first token that is scored; there is nothing to predict the
-/// very first from.
-fn first_scored(window: &Window) -> usize {
-    window.prompt.max(1)
+/// One subject beside the parent, on the same stretches.
+fn cell(parent: &Sums, own: &Sums, seed: u64) -> Option<TextCell> {
+    let tokens: Vec<f64> = own.tokens.iter().map(|n| *n as f64).collect();
+    let over = |of: &[f64]| Ratio::new(of, &tokens, seed);
+    let cost: Vec<f64> = own.nats.iter().zip(&parent.nats).map(|(a, b)| a - b).collect();
+    let agree: Vec<f64> = own.agree.iter().map(|n| *n as f64).collect();
+    let cost = over(&cost)?;
+    Some(TextCell {
+        nats: over(&own.nats)?.estimate(),
+        ratio: cost.map(|nats| (-nats).exp()),
+        cost: cost.estimate(),
+        agreement: over(&agree)?.estimate(),
+        kl: over(&own.kl)?.estimate(),
+    })
 }
 
-fn scored(column: &Column) -> u64 {
-    let count = |w: &Window| w.tokens.len().saturating_sub(first_scored(w)) as u64;
-    column.windows.iter().map(count).sum()
-}
-
-/// Mean nats per scored token of a column.
-fn nats(
-    parent: &Parent,
-    mask: Option<&ExpertMask>,
-    column: &Column,
-    step: &mut dyn FnMut(u64),
-) -> Result<f64, EvaluateError> {
-    let (mut sum, mut count) = (0.0, 0u64);
-    for window in &column.windows {
-        let (tokens, first) = (&window.tokens, first_scored(window));
-        if tokens.len() <= first {
-            continue;
-        }
-        parent.read(window, mask, None, |at, logits| {
-            if let Some(next) = tokens.get(at + 1).filter(|_| at + 1 >= first) {
-                sum += surprise(logits, *next);
-                count += 1;
-            }
-        })?;
-        step((tokens.len() - first) as u64);
+/// Of the token ids, and where prompts end.
+fn digest(windows: &[Window]) -> String {
+    let mut bytes = Vec::new();
+    for window in windows {
+        bytes.extend((window.tokens.len() as u64).to_le_bytes());
+        bytes.extend((window.prompt as u64).to_le_bytes());
+        bytes.extend(window.tokens.iter().flat_map(|id| id.to_le_bytes()));
     }
-    match count {
-        0 => Err(EvaluateError::NoTokens { name: column.name.clone() }),
-        _ => Ok(sum / count as f64),
-    }
-}
-
-/// Negative log of the probability that the logits give to `id`, nats.
-fn surprise(logits: &[f32], id: u32) -> f64 {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|v| f64::from((v - most).exp())).sum();
-    let own = logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
-    f64::from(most) + sum.ln() - f64::from(own)
-}
-
-impl Table {
-    /// Perplexities, as a Markdown table.
-    pub fn to_markdown(&self) -> String {
-        let mut text = "| perplexity |".to_owned();
-        for column in &self.columns {
-            let _ = write!(text, " {} |", column.name);
-        }
-        text += "\n| --- |";
-        text += &" ---: |".repeat(self.columns.len());
-        for row in &self.rows {
-            let draws = match row.draws.len() {
-                0 | 1 => String::new(),
-                n => format!(" (mean of {n})"),
-            };
-            let _ = write!(text, "\n| {}{draws} |", row.name);
-            for nats in &row.nats {
-                let _ = write!(text, " {:.2} |", nats.exp());
-            }
-        }
-        text + "\n"
-    }
-
-    /// The rows of one kind.
-    pub fn rows(&self, kind: Kind) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(move |row| row.kind == kind)
-    }
+    hash::hex(&bytes)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn surprise_is_in_nats() {
-        #[track_caller]
-        fn check(logits: &[f32], id: u32, want: f64) {
-            let got = surprise(logits, id);
-            assert!((got - want).abs() < 1e-6, "{got}");
-        }
-        check(&[0.0, 0.0], 0, 2f64.ln());
-        check(&[1.0, 0.0], 0, (1.0 + (-1f64).exp()).ln());
-        check(&[1.0, 0.0], 1, 1.0 + (1.0 + (-1f64).exp()).ln());
-        // Large logits do not overflow.
-        check(&[1e4, 1e4 - 1.0], 1, 1.0 + (1.0 + (-1f64).exp()).ln());
-    }
-
-    #[test]
-    fn what_is_scored() {
-        #[track_caller]
-        fn check(tokens: usize, prompt: usize, want: u64) {
-            let windows = vec![Window { tokens: vec![0; tokens], prompt }];
-            assert_eq!(scored(&Column { name: String::new(), windows }), want);
-        }
-        // Of a text all but the first; of a conversation the answer.
-        check(5, 0, 4);
-        check(5, 3, 2);
-        check(5, 5, 0);
-        check(1, 0, 0);
-        check(0, 0, 0);
-    }
-
-    #[test]
-    fn a_table_reads_as_perplexities() {
-        let row = |name: &str, kind, nats: &[f64], draws: usize| Row {
-            name: name.to_owned(),
-            kind,
-            nats: nats.to_vec(),
-            draws: vec![nats.to_vec(); draws],
-        };
-        let heading = |name: &str| Heading { name: name.to_owned(), tokens: 10 };
-        let table = Table {
-            parent: "p".to_owned(),
-            columns: vec![heading("law"), heading("math")],
-            rows: vec![
-                row("parent", Kind::Parent, &[0.0, 1.0], 0),
-                row("random 16", Kind::Random, &[1.0, 2.0], 3),
-            ],
-        };
-        let want = "| perplexity | law | math |\n| --- | ---: | ---: |\n| parent | 1.00 | 2.72 |\n\
-                    | random 16 (mean of 3) | 2.72 | 7.39 |\n";
-        assert_eq!(table.to_markdown(), want);
-        let json = serde_json::to_string(&table).unwrap();
-        assert_eq!(serde_json::from_str::<Table>(&json).unwrap(), table);
-    }
-}
+mod tests;

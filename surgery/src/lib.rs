@@ -20,7 +20,8 @@
 //! * [`mask`]: which experts stay; pure.
 //! * [`compare`]: what specialists share, and what a pool of them costs; pure.
 //! * [`cut`], [`provenance`]: a GGUF with the kept experts' slices.
-//! * [`verify`], [`evaluate`]: that it is equal, and what it costs.
+//! * [`verify`], [`evaluate`]: that it is equal, and what it costs; [`report`]
+//!   shows the latter.
 //! * [`create`]: all of it, resumable, and the specialist is registered.
 //!
 //! Absent: tensor names (the engine's table has them), serving, and any number
@@ -36,6 +37,7 @@ pub mod mask;
 mod parent;
 pub mod profile;
 pub mod provenance;
+pub mod report;
 #[cfg(test)]
 mod testing;
 pub mod tokens;

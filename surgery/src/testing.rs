@@ -31,7 +31,7 @@ impl Folder {
         self.parent_with(seed, &[])
     }
 
-    /// The same, with these keys added.
+    /// The same, with these keys added or instead.
     pub fn parent_with(&self, seed: u64, keys: &[(&str, Value)]) -> Gguf {
         let path = self.path(&format!("parent-{seed}-{}.gguf", keys.len()));
         write(&path, seed, keys);
@@ -84,6 +84,7 @@ fn write(path: &Path, seed: u64, more: &[(&str, Value)]) {
         ("tokenizer.ggml.tokens".to_owned(), Value::Array(Array::Text(tokens))),
         ("tokenizer.ggml.merges".to_owned(), Value::Array(Array::Text(vec!["t h".to_owned()]))),
     ];
+    keys.retain(|(key, _)| !more.iter().any(|(name, _)| name == key));
     keys.extend(more.iter().map(|(key, value)| (key.to_string(), value.clone())));
     let mut entries = vec![entry("token_embd.weight", &[DIM, vocab], Kind::F32)];
     for block in 0..2 {

@@ -49,9 +49,10 @@ pub enum Surgery {
         collegium surgery compare law.mask.json math.mask.json law.profile math.profile\n  \
         collegium surgery compare --table rows.csv --without law")]
     Compare(compare::CompareArgs),
-    /// Compare parent, specialists and random masks on held-out text
-    #[command(after_help = "Example:\n  \
-        collegium surgery evaluate --mask law.mask.json --mask math.mask.json --corpus held-out.jsonl")]
+    /// Measure what specialists cost beside the parent and controls: text, questions, near and far
+    #[command(after_help = "Examples:\n  \
+        collegium surgery evaluate --mask law.mask.json --mask math.mask.json --corpus held-out.jsonl --out report\n  \
+        collegium surgery evaluate --mask law.mask.json --questions mmlu-pro.jsonl --items 100")]
     Evaluate(evaluate::EvaluateArgs),
     /// Profile, mask, verify, evaluate and register in one go
     #[command(after_help = "Example:\n  \

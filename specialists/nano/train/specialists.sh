@@ -40,4 +40,4 @@ cat "$out"/held-out/*.jsonl > "$home/held-out.jsonl"
 # shellcheck disable=SC2086
 "$collegium" --home "$home" surgery evaluate --parent "$nano/nano.gguf" $masks --corpus "$home/held-out.jsonl" \
     --random 3 --seed 1 --tokens "${JUDGED:-20000}" --out "$home/table"
-"$python" "$here/table.py" --table "$home/table/evaluation.json" --nano "$nano"
+"$python" "$here/table.py" --table "$home/table/table.json" --nano "$nano"

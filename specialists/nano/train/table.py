@@ -1,6 +1,6 @@
 """Draws what the shipped specialists cost, at home and away.  One command:
 
-    python table.py --table OUT/specialists/table/evaluation.json --nano NANO
+    python table.py --table OUT/specialists/table/table.json --nano NANO
 
 In: the table that `collegium surgery evaluate` wrote (nats per token: the parent, each specialist and the mean of
 random masks, on the held-out text of every domain).  Out, in NANO: `specialists.json`, the same numbers;
