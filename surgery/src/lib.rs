@@ -16,7 +16,8 @@
 //! [`verify`] shows it.
 //!
 //! * [`corpus`], [`tokens`]: lines of JSON to windows of tokens.
-//! * [`profile`]: windows through the parent, and what its router did.
+//! * [`profile`]: windows through the parent, and what its router did;
+//!   [`stability`]: whether it has seen enough.
 //! * [`mask`]: which experts stay; pure.
 //! * [`cut`], [`provenance`]: a GGUF with the kept experts' slices.
 //! * [`verify`], [`evaluate`]: that it is equal, and what it costs.
@@ -34,6 +35,7 @@ pub mod mask;
 mod parent;
 pub mod profile;
 pub mod provenance;
+pub mod stability;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
