@@ -37,6 +37,9 @@ const LONGEST_LINE: u64 = 16 << 20;
 /// What the decompressor may use, bytes.  `xz -9` needs 65 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
 
+/// Editors on Windows begin a file with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// One in this many items is held back when a corpus is its own test.
 const HELD_BACK: u64 = 20;
 
@@ -174,6 +177,26 @@ impl Corpus {
         Ok(labels)
     }
 
+    /// Every line that is not empty as it stands, with its number; the visitor's error ends it.
+    ///
+    /// # Errors
+    ///
+    /// [`CorpusError`] of the file, or the visitor's.
+    pub fn lines<E: From<CorpusError>>(
+        &self,
+        visit: &mut dyn FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let none = Domains::default();
+        let mut items = self.items(Selection { domains: &none, domain: None, part: Part::All })?;
+        while let Some(text) = items.read()? {
+            let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+            if !text.trim_ascii().is_empty() {
+                visit(items.line, text)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads everything once: a bad line is found before an hour of work, and
     /// the sizes say how to spread a limit over the whole.
     ///
@@ -243,8 +266,7 @@ impl Items<'_> {
 
     /// The item of a line, if it has one and it is selected.
     fn select(&mut self, text: &[u8]) -> Result<Option<Item>, CorpusError> {
-        // Editors on Windows begin a file with a byte order mark.
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         if text.trim_ascii().is_empty() {
             return Ok(None);
         }

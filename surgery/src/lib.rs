@@ -18,6 +18,7 @@
 //! * [`corpus`], [`tokens`]: lines of JSON to windows of tokens.
 //! * [`profile`]: windows through the parent, and what its router did;
 //!   [`stability`]: whether it has seen enough.
+//! * [`coherence`]: whether one mask will do; pure.
 //! * [`mask`]: which experts stay; pure.
 //! * [`cut`], [`provenance`]: a GGUF with the kept experts' slices.
 //! * [`verify`], [`evaluate`]: that it is equal, and what it costs.
@@ -27,6 +28,7 @@
 //! format: slices are copied as bytes.  To choose experts in another way start
 //! in [`mask`]; to read another corpus, in [`corpus`].
 
+pub mod coherence;
 pub mod corpus;
 pub mod create;
 pub mod cut;
