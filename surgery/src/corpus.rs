@@ -47,6 +47,8 @@ const HELD_BACK: u64 = 20;
 #[derive(Clone, Debug)]
 pub struct Corpus {
     path: PathBuf,
+    /// Only what is asked is read of a line.
+    questions: bool,
 }
 
 /// Which items of a corpus are meant.
@@ -124,7 +126,13 @@ pub enum CorpusError {
 
 impl Corpus {
     pub fn at(path: &Path) -> Corpus {
-        Corpus { path: path.to_owned() }
+        Corpus { path: path.to_owned(), questions: false }
+    }
+
+    /// The same file read for its questions alone, whether or not it has answers: each item is one turn of a user.  A
+    /// line that asks nothing is an error.
+    pub fn questions(self) -> Corpus {
+        Corpus { questions: true, ..self }
     }
 
     pub fn path(&self) -> &Path {
@@ -161,7 +169,8 @@ impl Corpus {
         } else {
             Box::new(file)
         };
-        Ok(Items { path: &self.path, lines, selection, line: 0, index: 0, failed: false })
+        let (path, questions) = (&self.path, self.questions);
+        Ok(Items { path, questions, lines, selection, line: 0, index: 0, failed: false })
     }
 
     /// The domains that the selected items are labelled with.
@@ -224,6 +233,7 @@ impl Corpus {
 /// The items of a corpus; ends after the first error.
 pub struct Items<'a> {
     path: &'a Path,
+    questions: bool,
     lines: Box<dyn BufRead>,
     selection: Selection<'a>,
     /// Lines read.
@@ -276,7 +286,7 @@ impl Items<'_> {
             Some(label) => Some(self.domain(label)?.to_owned()),
             None => None,
         };
-        let content = content(row).map_err(bad)?;
+        let content = if self.questions { question(row) } else { content(row) }.map_err(bad)?;
         if let (Some(want), Some(got)) = (self.selection.domain, &domain)
             && want != got
         {
@@ -329,8 +339,23 @@ fn in_line(error: &serde_json::Error) -> String {
     format!("{what} (column {})", error.column())
 }
 
+fn turn(role: &str, content: String) -> Message {
+    Message { role: role.to_owned(), content }
+}
+
+/// What is asked, without an answer.
+fn question(row: Row) -> Result<Content, String> {
+    let asked = match row {
+        Row { question: Some(question), options, .. } => {
+            asked(question, &options.unwrap_or_default())
+        }
+        Row { prompt: Some(prompt), .. } => prompt,
+        _ => return Err("no \"question\" or \"prompt\" to answer".to_owned()),
+    };
+    Ok(Content::Chat(vec![turn("user", asked)]))
+}
+
 fn content(row: Row) -> Result<Content, String> {
-    let turn = |role: &str, content| Message { role: role.to_owned(), content };
     match row {
         Row { messages: Some(messages), .. } if messages.is_empty() => {
             Err("\"messages\" is empty".to_owned())

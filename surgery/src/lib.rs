@@ -17,7 +17,8 @@
 //!
 //! * [`corpus`], [`tokens`]: lines of JSON to windows of tokens.
 //! * [`profile`]: windows through the parent, and what its router did;
-//!   [`stability`]: whether it has seen enough.
+//!   [`stability`]: whether it has seen enough; [`answers`]: a corpus of the
+//!   parent's own answers; [`imatrix`]: a profile from llama.cpp's counts.
 //! * [`coherence`]: whether one mask will do; pure.
 //! * [`mask`]: which experts stay; pure.
 //! * [`cut`], [`provenance`]: a GGUF with the kept experts' slices.
@@ -28,11 +29,13 @@
 //! format: slices are copied as bytes.  To choose experts in another way start
 //! in [`mask`]; to read another corpus, in [`corpus`].
 
+pub mod answers;
 pub mod coherence;
 pub mod corpus;
 pub mod create;
 pub mod cut;
 pub mod evaluate;
+pub mod imatrix;
 pub mod mask;
 mod parent;
 pub mod profile;

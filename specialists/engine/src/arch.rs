@@ -96,6 +96,12 @@ const FUSED: &[&str] = &[
 const ROUTED: &[&str] =
     &["ffn_gate_inp.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight"];
 
+/// The matrices, all experts of a layer in one, that make an expert's output: what goes into them is what only this expert
+/// has computed.
+pub fn expert_output(block: usize) -> String {
+    names::block(block, "ffn_down_exps.weight")
+}
+
 /// The row of the table for a file.
 ///
 /// # Errors
