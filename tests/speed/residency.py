@@ -18,7 +18,8 @@ from tables import cell, head, line
 MIB, GB = 2**20, 1e9
 # Repetitions within one process; between two prompts that taps are tried on, so many tokens.
 WARMINGS, TAPS, BETWEEN = 11, 12, 16
-CLIENTS, TOKENS = 16, 64
+# Clients, and tokens of a client's prompt, about, and answer.
+CLIENTS, PROMPT, TOKENS = 16, 8, 64
 
 
 def most(goal):
@@ -57,11 +58,12 @@ def taps(a, path):
 
 
 def anonymous(a, path):
-    """Memory that is no file's: of the engine alone, and of the server under clients, all included."""
-    got = ours(a, path)
+    """Memory that is no file's and no keys and values: of the engine alone, and of the server under clients."""
+    got = ours(a, path, "--prompt", "1", "--generate", str(PROMPT + TOKENS))
     yield "engine, beside file and KV, MiB", most(150), 1, (got["rss_anon"] - got["kv_bytes"]) / MIB
     with clients.server_process(a.collegium, path) as (ask, process):
-        yield f"server, {CLIENTS} clients, KV included, MiB", most(150), 1, peak(ask, process.pid) / MIB
+        beside = peak(ask, process.pid) - CLIENTS * got["kv_bytes"]
+        yield f"server, {CLIENTS} clients, beside file and KV, MiB", most(150), 1, beside / MIB
 
 
 def peak(ask, pid):

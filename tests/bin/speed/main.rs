@@ -19,6 +19,7 @@ mod warming;
 use std::path::PathBuf;
 
 use clap::Parser;
+use config::Device;
 use serde_json::{Value, json};
 
 use measure::Bench;
@@ -31,6 +32,9 @@ struct Args {
     /// The model.
     #[arg(required_unless_present = "bandwidth")]
     file: Option<PathBuf>,
+    /// What computes: cpu, cuda:N or metal, as this program was built.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Device,
     /// Threads that compute, each with a processor of its own; all processors if not given.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -81,10 +85,14 @@ fn main() -> Result<(), String> {
     let threads = machine::processors();
     let found = match (&args.file, args.streams) {
         (None, _) => json!({ "bandwidth": machine::bandwidth(threads) }),
-        (Some(file), _) if args.warming => warming::report(file, args.repeat)?,
-        (Some(file), _) if args.taps_cost => reports::taps_cost(&args, Bench::open(file, false)?)?,
-        (Some(file), None) => reports::alone(&args, Bench::open(file, args.taps)?)?,
-        (Some(file), Some(n)) => reports::together(&args, n, Bench::open(file, args.taps)?)?,
+        (Some(file), _) if args.warming => warming::report(file, args.device, args.repeat)?,
+        (Some(file), _) if args.taps_cost => {
+            reports::taps_cost(&args, Bench::open(file, args.device, false)?)?
+        }
+        (Some(file), None) => reports::alone(&args, Bench::open(file, args.device, args.taps)?)?,
+        (Some(file), Some(n)) => {
+            reports::together(&args, n, Bench::open(file, args.device, args.taps)?)?
+        }
     };
     let mut all = json!({ "threads": threads, "taps": args.taps });
     if let (Some(all), Value::Object(found)) = (all.as_object_mut(), found) {

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use config::Missing;
+use config::{Device, Missing};
 use engine::gguf::Gguf;
 use engine::kv::{KvStore, PAGE, Pages};
-use engine::{Bank, ExpertMask, Model, Profile, Segment, Shape, Want, forward};
+use engine::{Bank, ExpertMask, Model, Profile, Segment, Shape, Want, device, forward};
 
 use crate::machine;
 use crate::said;
@@ -68,12 +68,20 @@ struct Stream {
     tokens: Vec<u32>,
 }
 
+/// The experts of a model on a device, which must be there: no other one is measured in its place.
+pub fn bank(model: &Arc<Model>, device: Device) -> Result<Arc<Bank>, String> {
+    match device::open(device, model) {
+        (device, None) => Ok(Bank::on(device, model)),
+        (_, Some(missing)) => Err(missing.to_string()),
+    }
+}
+
 impl Bench {
-    pub fn open(file: &Path, taps: bool) -> Result<Bench, String> {
+    pub fn open(file: &Path, device: Device, taps: bool) -> Result<Bench, String> {
         let begun = Instant::now();
         let model = Model::load(Gguf::open(file).map_err(said)?).map_err(said)?;
         Ok(Bench {
-            bank: Bank::new(model.clone()),
+            bank: bank(&model, device)?,
             empty: Profile::new(model.shape(), "", ""),
             model,
             random: fastrand::Rng::with_seed(1),
@@ -178,7 +186,7 @@ impl Bench {
         // As a server keeps them.
         let layout = self.model.layout(config::Memory::default().kv_type);
         let each = layout.bytes_at_once(tokens.next_multiple_of(PAGE));
-        let store = KvStore::new(&layout, masks.len() as u64 * each).map_err(said)?;
+        let store = KvStore::of(&self.bank, &layout, masks.len() as u64 * each).map_err(said)?;
         self.held.kv = store.bytes();
         let stream = |mask: &Option<Arc<ExpertMask>>| {
             Ok(Stream {

@@ -1,6 +1,6 @@
 //! How quickly a specialist becomes ready, beside how quickly memory is copied.
 //!
-//! In: a model's file, which the system should have in its cache.  Out: seconds of [`Bank::warm`], as the pool's thread
+//! In: a model's file, which the system should have in its cache.  Out: seconds of [`engine::Bank::warm`], as the pool's thread
 //! calls it, for a specialist whose experts are all there and for one that lacks some; and seconds of a copy of as many
 //! bytes, each right after.
 
@@ -8,11 +8,13 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
+use config::Device;
+use engine::Model;
 use engine::gguf::Gguf;
-use engine::{Bank, Model};
 use serde_json::{Value, json};
 use tests::random::masks;
 
+use crate::measure::bank;
 use crate::{machine, said};
 
 /// Of each layer's experts, the share that both masks are drawn from: the union of eight is then 1.8 masks, as of the
@@ -20,13 +22,13 @@ use crate::{machine, said};
 const POOL: f64 = 0.4427;
 
 /// `repeat` of each, after one of each that is not counted.
-pub fn report(file: &Path, repeat: usize) -> Result<Value, String> {
+pub fn report(file: &Path, device: Device, repeat: usize) -> Result<Value, String> {
     let model = Model::load(Gguf::open(file).map_err(said)?).map_err(said)?;
     let shape = model.shape();
     if shape.experts / 4 < shape.top_k.max(1) {
         return Err("only of a model with many experts can some be lacking".into());
     }
-    let bank = Bank::new(model.clone());
+    let bank = bank(&model, device)?;
     let masks = masks(shape, 2, 0.25, POOL, 1);
     let (neighbour, comes) = (&masks[0], &masks[1]);
     bank.warm(neighbour);

@@ -14,7 +14,7 @@ use super::tile::TILES;
 /// Super-blocks of a row that are summed before the next row's; a multiple of four.
 const SPAN: usize = 64;
 /// Bytes that are asked for before they are used.
-const AHEAD: usize = 8192;
+const AHEAD: usize = 16384;
 const LINE: usize = 64;
 
 /// A format that can be read row by row: 64 weights at once, of two parts that lie side by side.

@@ -1,7 +1,7 @@
 //! Products that are computed at once: cut into tiles, which threads share.
 //!
-//! A unit of work is two tiles of one matrix with all rows of activations that its job picks; of a gated job, the same
-//! tiles of gate and up, and what comes of both.  Each writes its own rows of the output.
+//! A unit of work is two tiles of one matrix, or a few times two, with all rows of activations that its job picks; of a
+//! gated job, the same tiles of gate and up, and what comes of both.  Each writes its own rows of the output.
 
 use std::mem::MaybeUninit;
 
@@ -11,6 +11,11 @@ use super::lanes::{self, Lanes, MOST, Set, Work};
 use super::matrix::Matrix;
 use super::tile::{PICKS, Sums, TILES};
 use super::workers;
+
+/// Bytes of weights that make a unit, where one is too short to be worth a thread's while: a microsecond or two.
+const UNIT: usize = 64 << 10;
+/// Units that each thread should have, so that none waits long for another's last.
+const UNITS_EACH: usize = 8;
 
 /// `out[r, i] = w[i] · x[picks[r]]`, out [picks, rows of w].
 pub struct Product<'a> {
@@ -49,6 +54,8 @@ struct Plan<'a> {
     out: *mut f32,
     /// What its tiles are computed with.
     set: Set,
+    /// Two tiles each, in a unit.
+    pairs: usize,
     /// Units before this job's.
     first: usize,
 }
@@ -81,7 +88,7 @@ unsafe impl Sync for Plan<'_> {}
 
 impl<'a> Plan<'a> {
     /// Checks what the tiles of the job rely on; `set` is the widest to compute with.
-    fn new(job: Job<'a>, set: Set, first: usize) -> Plan<'a> {
+    fn new(job: Job<'a>, set: Set) -> Plan<'a> {
         let side = |w: &Matrix, x: &'a Activations<'a>| match w.side(x) {
             Some(side) => side,
             None => panic!("activations for {w:?} were not prepared; call `prepare_for` before"),
@@ -99,15 +106,23 @@ impl<'a> Plan<'a> {
         // Gate and up are cut into the same tiles.
         let set = up.as_ref().map_or(set, |up| up.w.set(set));
         let set = w.set(set);
-        Plan { w, x: side(w, x), up, picks, out: out.as_mut_ptr(), set, first }
+        Plan { w, x: side(w, x), up, picks, out: out.as_mut_ptr(), set, pairs: 1, first: 0 }
     }
 
+    /// Rows of two tiles.
     fn rows_at_once(&self) -> usize {
         TILES * self.set.lanes()
     }
 
     fn units(&self) -> usize {
-        self.w.rows.div_ceil(self.rows_at_once())
+        self.w.rows.div_ceil(self.pairs * self.rows_at_once())
+    }
+
+    /// As many tiles in a unit as make it long enough, but no more than so many times two.
+    fn lengthen(&mut self, most: usize) {
+        let bytes = self.rows_at_once() * self.w.bytes().len() / self.w.rows;
+        let picked = bytes * self.picks.len() * if self.up.is_some() { 2 } else { 1 };
+        self.pairs = (UNIT / picked.max(1)).clamp(1, most.max(1));
     }
 
     fn operations(&self) -> usize {
@@ -128,18 +143,31 @@ fn zeros(room: &mut MaybeUninit<Sums>, len: usize) -> &mut [f32] {
 }
 
 /// Some rows of a job's matrix.
-struct Tile<'a> {
+struct Unit<'a> {
     plan: &'a Plan<'a>,
     first: usize,
 }
 
-impl Work for Tile<'_> {
+impl Work for Unit<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Tile { plan, first } = self;
-        let n = TILES * L::N;
+        let Unit { plan, first } = self;
+        let end = plan.w.rows.min(first + plan.pairs * plan.rows_at_once());
+        let mut from = first;
+        while from < end {
+            plan.tiles(l, from);
+            from += plan.rows_at_once();
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// The two tiles from row `first` on.
+    #[inline(always)]
+    fn tiles<L: Lanes>(&self, l: L, first: usize) {
+        let (plan, n) = (self, TILES * L::N);
         let mut room = [const { MaybeUninit::<Sums>::uninit() }; 2];
         let [room, up_room] = &mut room;
         for (chunk, picks) in plan.picks.chunks(PICKS).enumerate() {
@@ -185,17 +213,20 @@ pub fn compute<'a>(jobs: impl IntoIterator<Item = Job<'a>>) {
 
 /// The same with a set of instructions.
 pub(super) fn compute_with<'a>(set: Set, jobs: impl IntoIterator<Item = Job<'a>>) {
-    let mut plans: Vec<Plan<'_>> = Vec::new();
+    let mut plans: Vec<Plan<'_>> = jobs.into_iter().map(|job| Plan::new(job, set)).collect();
+    let shortest: usize = plans.iter().map(Plan::units).sum();
+    let most = shortest / (UNITS_EACH * workers::threads());
     let mut units = 0;
-    for job in jobs {
-        let plan = Plan::new(job, set, units);
+    for plan in &mut plans {
+        plan.lengthen(most);
+        plan.first = units;
         units += plan.units();
-        plans.push(plan);
     }
     let operations = plans.iter().map(Plan::operations).sum();
     workers::run(units, operations, &|unit| {
         let plan = &plans[plans.partition_point(|plan| plan.first <= unit) - 1];
-        lanes::run_with(plan.set, Tile { plan, first: (unit - plan.first) * plan.rows_at_once() });
+        let first = (unit - plan.first) * plan.pairs * plan.rows_at_once();
+        lanes::run_with(plan.set, Unit { plan, first });
     });
 }
 

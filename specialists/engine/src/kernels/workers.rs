@@ -3,7 +3,12 @@
 //! Work is cut into units.  Each thread, the caller among them, has a range of them to do in order, so that what it asks
 //! memory for ahead of time is what it does next; when it is done it takes units off the end of another's range.  A
 //! thread that the system has taken off its core takes nothing, and the others do its share; only a unit that it had
-//! begun is waited for.  So beside other programs throughput falls with the share of the cores that is left, not more.
+//! begun is waited for.
+//!
+//! A thread that was waited for longer than all else took was off its core, and would be again: it has to share that
+//! core with another program.  It sits out for [`REST`] times as long as it was waited for, and longer each time that
+//! it comes back too early, while the others have cores of their own and wait for nobody.  So beside other programs
+//! throughput falls by the cores they take.
 //!
 //! Threads look for new work for [`PATIENCE`] turns, about as long as passes between two products of one token, and
 //! then sleep.  One caller at a time has them; another does its work alone.
@@ -11,9 +16,10 @@
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, LazyLock, Mutex, TryLockError};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Instant;
 
 /// Turns of looking before a thread sleeps: some tens of microseconds.
 const PATIENCE: usize = 400;
@@ -22,6 +28,13 @@ const PATIENCE: usize = 400;
 const LOOKS: usize = 100;
 /// Operations below which one thread is faster than waking others.
 const WORTH_IT: usize = 1 << 16;
+
+/// How long a thread sits out that was waited for, over how long it was.
+const REST: u64 = 4;
+/// The same at most, however often it was late.
+const LONGEST_REST: u64 = 64;
+/// Nanoseconds below which nobody was off their core: less than the system's slices, more than a unit.
+const LATE: u64 = 500_000;
 
 /// The open bit, below the number of the job and above the count of threads within.
 const OPEN: u64 = 1 << 31;
@@ -64,6 +77,10 @@ impl Left {
 struct Sleeper {
     asleep: AtomicBool,
     thread: std::sync::OnceLock<Thread>,
+    /// When it may work again, in nanoseconds since the pool began; zero if it always might.
+    back: AtomicU64,
+    /// How long it sat out before.
+    rest: AtomicU64,
 }
 
 struct Shared {
@@ -74,6 +91,9 @@ struct Shared {
     left: Vec<Left>,
     /// The caller sleeps until the last thread has left.
     waiting: AtomicBool,
+    /// Who that was, by the number of the sleeper.
+    last: AtomicUsize,
+    began: Instant,
     /// A unit of this job panicked.
     failed: AtomicBool,
     /// There will be no more jobs.
@@ -94,9 +114,15 @@ pub struct Workers {
     turn: Mutex<()>,
 }
 
-/// As many as there are cores, this thread among them.
-static ALL: LazyLock<Workers> =
-    LazyLock::new(|| Workers::new(thread::available_parallelism().map_or(1, |n| n.get())));
+/// As many as there are cores.
+static THREADS: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, |n| n.get()));
+static ALL: LazyLock<Workers> = LazyLock::new(|| Workers::new(*THREADS));
+
+/// Threads that share work, the caller among them.
+pub fn threads() -> usize {
+    *THREADS
+}
 
 /// Calls `unit` with each number below `units`, on several threads if so many `operations` are worth it.
 pub fn run(units: usize, operations: usize, unit: Unit<'_>) {
@@ -110,12 +136,19 @@ pub fn run(units: usize, operations: usize, unit: Unit<'_>) {
 impl Workers {
     /// `threads` in all, the caller among them.
     pub fn new(threads: usize) -> Workers {
-        let sleeper = |_| Sleeper { asleep: AtomicBool::new(false), thread: Default::default() };
+        let sleeper = |_| Sleeper {
+            asleep: AtomicBool::new(false),
+            thread: Default::default(),
+            back: AtomicU64::new(0),
+            rest: AtomicU64::new(0),
+        };
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
             job: UnsafeCell::new(None),
             left: (0..threads.max(1)).map(|_| Left(AtomicU64::new(0))).collect(),
             waiting: AtomicBool::new(false),
+            last: AtomicUsize::new(0),
+            began: Instant::now(),
             failed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             sleepers: (1..threads.max(1)).map(sleeper).collect(),
@@ -150,16 +183,20 @@ impl Workers {
         let open = unsafe {
             let unit = std::mem::transmute::<Unit<'_>, Unit<'static>>(unit);
             *shared.job.get() = Some(Job { unit, caller: thread::current() });
-            Open { shared }
+            Open { shared, opened: shared.now() }
         };
         shared.failed.store(false, Ordering::Relaxed);
-        let threads = shared.left.len();
-        for (i, left) in shared.left.iter().enumerate() {
-            left.set(units * i / threads..units * (i + 1) / threads);
+        let works = |sleeper: &Sleeper| sleeper.back.load(Ordering::Relaxed) <= open.opened;
+        let threads = 1 + shared.sleepers.iter().filter(|sleeper| works(sleeper)).count();
+        let mut share = (0..threads).map(|i| units * i / threads..units * (i + 1) / threads);
+        shared.left[0].set(share.next().unwrap_or(0..units));
+        for (left, sleeper) in shared.left[1..].iter().zip(&shared.sleepers) {
+            left.set(if works(sleeper) { share.next().unwrap_or(0..0) } else { 0..0 });
         }
         shared.gate.fetch_add(JOB | OPEN, Ordering::SeqCst);
         for sleeper in &shared.sleepers {
-            if sleeper.asleep.swap(false, Ordering::SeqCst)
+            if works(sleeper)
+                && sleeper.asleep.swap(false, Ordering::SeqCst)
                 && let Some(thread) = sleeper.thread.get()
             {
                 thread.unpark();
@@ -185,6 +222,8 @@ impl Drop for Workers {
 /// While it lives threads may enter; dropping it waits for the last to leave.
 struct Open<'a> {
     shared: &'a Shared,
+    /// When, as [`Shared::now`] has it.
+    opened: u64,
 }
 
 impl Drop for Open<'_> {
@@ -198,6 +237,7 @@ impl Drop for Open<'_> {
         if within(shared.gate.fetch_and(!OPEN, Ordering::AcqRel)) == 0 {
             return;
         }
+        let shut = shared.now();
         for _ in 0..PATIENCE {
             for _ in 0..LOOKS {
                 if within(shared.gate.load(Ordering::Acquire)) == 0 {
@@ -211,10 +251,38 @@ impl Drop for Open<'_> {
             thread::park();
         }
         shared.waiting.store(false, Ordering::Relaxed);
+        let sleeper = &shared.sleepers[shared.last.load(Ordering::Relaxed)];
+        sleeper.waited_for(shut - self.opened, shared.now() - shut, shut);
     }
 }
 
+impl Sleeper {
+    /// The others were done `worked` after the job began, at `shut`, and then `waited` for this thread.
+    fn waited_for(&self, worked: u64, waited: u64, shut: u64) {
+        let (back, before) = (self.back.load(Ordering::Relaxed), self.rest.load(Ordering::Relaxed));
+        if let Some(rest) = rest(worked, waited, before, shut.saturating_sub(back)) {
+            self.rest.store(rest, Ordering::Relaxed);
+            self.back.store(shut + waited + rest, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How long a thread has to sit out that the others `waited` for when they had `worked`, if at all: twice as long as
+/// `before` if it had not been back for as long as that.  Nanoseconds.
+fn rest(worked: u64, waited: u64, before: u64, since_back: u64) -> Option<u64> {
+    let late = waited >= LATE && waited > worked;
+    late.then(|| match since_back < before {
+        true => (2 * before).clamp(REST * waited, LONGEST_REST * waited),
+        false => REST * waited,
+    })
+}
+
 impl Shared {
+    /// Nanoseconds since the pool began.
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
     /// The thread's own units, then others'.
     fn claim(&self, index: usize, unit: Unit<'_>) {
         while let Some(next) = self.left[index].take(true) {
@@ -228,12 +296,24 @@ impl Shared {
         }
     }
 
+    /// Whether a thread is not to work yet.
+    fn sits_out(&self, sleeper: &Sleeper) -> bool {
+        let back = sleeper.back.load(Ordering::Relaxed);
+        back > 0 && self.now() < back
+    }
+
     /// A thread's life.
     fn work(&self, index: usize) {
         let mut done = 0;
         let mut turns = 0;
+        let sleeper = &self.sleepers[index - 1];
         loop {
             let gate = self.gate.load(Ordering::Acquire);
+            if gate & OPEN != 0 && gate / JOB != done && self.sits_out(sleeper) {
+                done = gate / JOB;
+                turns = PATIENCE * LOOKS;
+                continue;
+            }
             if gate & OPEN != 0 && gate / JOB != done {
                 turns = 0;
                 let entered = self.gate.compare_exchange_weak(
@@ -258,7 +338,6 @@ impl Shared {
                 }
                 continue;
             }
-            let sleeper = &self.sleepers[index - 1];
             sleeper.asleep.store(true, Ordering::SeqCst);
             fence(Ordering::SeqCst);
             let gate = self.gate.load(Ordering::SeqCst);
@@ -282,6 +361,7 @@ impl Shared {
         if catch_unwind(AssertUnwindSafe(|| self.claim(index, unit))).is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }
+        self.last.store(index - 1, Ordering::Relaxed);
         let left = self.gate.fetch_sub(1, Ordering::SeqCst) - 1;
         if left & (OPEN | (OPEN - 1)) == 0 && self.waiting.load(Ordering::SeqCst) {
             caller.unpark();
@@ -319,6 +399,7 @@ impl<'a, T> Filled<'a, T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
 
     use super::*;
 
@@ -385,6 +466,47 @@ mod tests {
             drop(workers);
             assert!(shared.upgrade().is_none(), "asleep {asleep}");
         }
+    }
+
+    #[test]
+    fn rests() {
+        #[track_caller]
+        fn check([worked, waited, before, since_back]: [u64; 4], want: Option<u64>) {
+            let ms = |v| v * 1_000_000;
+            let got = rest(ms(worked), ms(waited), ms(before), ms(since_back));
+            assert_eq!(got, want.map(ms));
+        }
+        check([0, 3, 0, 9], Some(12));
+        // A unit is waited for no longer than others took.
+        check([4, 3, 0, 9], None);
+        check([0, 0, 12, 0], None);
+        // Late again before it worked as long as it sat out.
+        check([0, 3, 12, 11], Some(24));
+        check([0, 3, 12, 12], Some(12));
+        check([0, 3, 150, 0], Some(192));
+        check([0, 9, 12, 0], Some(36));
+    }
+
+    #[test]
+    fn a_thread_that_is_waited_for_sits_out() {
+        let (workers, caller) = (Workers::new(2), thread::current().id());
+        let others_units = |nap| {
+            let others = AtomicU32::new(0);
+            workers.run(50, &|_| {
+                if thread::current().id() != caller {
+                    others.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(nap);
+                } else {
+                    // The other thread comes to do something.
+                    thread::sleep(Duration::from_micros(50));
+                }
+            });
+            others.into_inner()
+        };
+        // Until it has been late, it works; then it does not; then it does again.
+        while others_units(Duration::from_millis(100)) == 0 {}
+        assert_eq!(others_units(Duration::ZERO), 0);
+        while others_units(Duration::ZERO) == 0 {}
     }
 
     #[test]
