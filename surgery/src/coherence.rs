@@ -40,8 +40,10 @@ pub const LEAST_ITEMS: usize = 24;
 /// Parts that are looked for at most; more are no sub-domains but items.
 pub const MOST_PARTS: usize = 8;
 
-/// Gate mass that masks of parts must keep beyond what one mask keeps, mean over items.  Masks from two halves of one
-/// domain differ in 1 to 2 points on what neither has seen; a part worth a specialist of its own gains more than that.
+/// Gate mass that masks of parts must keep beyond what one mask keeps, mean over items.  Measured on the embedded parent,
+/// 16 of 32 experts, 200 to 300 questions of MMLU-Pro: law and mathematics, each alone, gain less; health 0.021,
+/// philosophy 0.025, computer science (programs and theory) 0.037; law mixed with computer science 0.052, with
+/// mathematics 0.085.
 pub const LEAST_GAIN: f64 = 0.02;
 
 /// Of nine in ten items a mask should keep this share: at 0.8 every fifth choice of the router, by weight, is another one.
@@ -100,6 +102,8 @@ pub struct Report {
     pub silhouette: f64,
     /// The best silhouette of items that cannot have parts.
     pub chance: f64,
+    /// What masks of groups would keep beyond one mask, mean over items; at most 0 if there is nothing to gain.
+    pub gain: f64,
     /// Largest first; empty unless the verdict is to split.
     pub parts: Vec<Part>,
     /// Jaccard index of the masks of parts, mean over layers and pairs.
@@ -195,6 +199,7 @@ pub fn judge(profile: &Profile, question: Question) -> Result<Report, CoherenceE
         enough: enough(&items, &whole, top_k, experts),
         silhouette,
         chance,
+        gain: 0.0,
         parts: Vec::new(),
         overlap: None,
         each: Vec::new(),
@@ -204,8 +209,10 @@ pub fn judge(profile: &Profile, question: Question) -> Result<Report, CoherenceE
         let own = halves(&items, &part_of, keep);
         (part_of, own)
     });
-    let gain = |own: &[f64]| Coverage::of(own).mean - report.one.mean;
-    match parted.filter(|(_, own)| gain(own) >= LEAST_GAIN) {
+    if let Some((_, own)) = &parted {
+        report.gain = Coverage::of(own).mean - report.one.mean;
+    }
+    match parted.filter(|_| report.gain >= LEAST_GAIN) {
         Some((part_of, own)) => {
             report.verdict = Verdict::Split;
             report.own = Coverage::of(&own);

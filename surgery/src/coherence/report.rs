@@ -43,8 +43,8 @@ impl Report {
             text,
             "One mask of {keep} of {experts} experts a layer keeps {:.3} of what {items}{of} items ask of the \
              router; of nine in ten items at least {:.3}. Groups of items: silhouette {silhouette:.3}, by \
-             chance {chance:.3}.",
-            one.mean, one.least
+             chance {chance:.3}; masks of their own would keep {:.3} more.",
+            one.mean, one.least, self.gain
         );
         if self.verdict != Verdict::One {
             let _ = writeln!(
@@ -110,7 +110,7 @@ impl Report {
             Verdict::Split => format!(
                 "{} parts, which masks of their own cover better than one does, by {:.3} (at least {LEAST_GAIN})",
                 self.parts.len(),
-                self.own.mean - self.one.mean
+                self.gain
             ),
         }
     }

@@ -4,11 +4,12 @@
 //! profile that a mask could not be made from.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use engine::{Profile, SamplingParams, hash};
+use engine::{Profile, ProfileError, SamplingParams, hash};
 use serde_json::{Value, json};
 use surgery::answers::{Asking, answer};
 use surgery::corpus::Corpus;
@@ -108,11 +109,7 @@ pub fn run(cli: &Cli, args: &ProfileArgs) -> Result<(), Failure> {
                     let profile = surgery::imatrix::profile(file, model, domain);
                     of_parent(&bench, args, profile.map_err(failed("imatrix", "imatrix"))?)?
                 }
-                (None, None) => {
-                    let file = bench.home.join("traffic").join(format!("{domain}.profile"));
-                    let profile = Profile::read(&file).map_err(failed("traffic", "traffic"))?;
-                    of_parent(&bench, args, profile)?
-                }
+                (None, None) => of_parent(&bench, args, counted(&bench, domain)?)?,
             }
         }
         files => merged(args, files)?,
@@ -163,10 +160,14 @@ fn from_corpus(
         answered = json!({ "file": out, "made": done });
         answers = Some(Corpus::at(&out));
     }
-    let corpus = answers.as_ref().unwrap_or(corpus);
+    // Answers are as many as the bound allows already.
+    let (corpus, tokens) = match &answers {
+        Some(answers) => (answers, None),
+        None => (corpus, args.tokens),
+    };
     let path = checkpoint_of(&args.out);
     let plan = Plan {
-        reading: bench.reading(corpus, Some(domain), args.tokens),
+        reading: bench.reading(corpus, Some(domain), tokens),
         pairs: args.pairs,
         signatures: true,
         settle: (!args.all).then(|| Settle { agreement: args.until, ..Settle::default() }),
@@ -197,6 +198,21 @@ fn from_corpus(
         "answers": answered, "warnings": warnings,
     });
     Ok(Made { profile, more, words, checkpoint: Some(path) })
+}
+
+/// What the gateway counted.
+fn counted(bench: &Bench<'_>, domain: &str) -> Result<Profile, Failure> {
+    let file = bench.home.join("traffic").join(format!("{domain}.profile"));
+    Profile::read(&file).map_err(|error| match error {
+        ProfileError::Io { error, .. } if error.kind() == ErrorKind::NotFound => {
+            let home = bench.home.display();
+            let message = format!(
+                "no traffic of {domain} was counted in {home}; serve it first, or name its --home"
+            );
+            failed("traffic", "traffic")(message)
+        }
+        error => failed("traffic", "traffic")(error.to_string()),
+    })
 }
 
 /// One that was made elsewhere.
