@@ -51,6 +51,9 @@ pub struct Corpus {
     questions: bool,
 }
 
+/// Visits lines, each with its number.
+pub type Lines<'a, E> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), E>;
+
 /// Which items of a corpus are meant.
 #[derive(Clone, Copy, Debug)]
 pub struct Selection<'a> {
@@ -191,10 +194,7 @@ impl Corpus {
     /// # Errors
     ///
     /// [`CorpusError`] of the file, or the visitor's.
-    pub fn lines<E: From<CorpusError>>(
-        &self,
-        visit: &mut dyn FnMut(u64, &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn lines<E: From<CorpusError>>(&self, visit: Lines<E>) -> Result<(), E> {
         let none = Domains::default();
         let mut items = self.items(Selection { domains: &none, domain: None, part: Part::All })?;
         while let Some(text) = items.read()? {
@@ -286,7 +286,7 @@ impl Items<'_> {
             Some(label) => Some(self.domain(label)?.to_owned()),
             None => None,
         };
-        let content = if self.questions { question(row) } else { content(row) }.map_err(bad)?;
+        let content = if self.questions { asks(row) } else { content(row) }.map_err(bad)?;
         if let (Some(want), Some(got)) = (self.selection.domain, &domain)
             && want != got
         {
@@ -344,7 +344,7 @@ fn turn(role: &str, content: String) -> Message {
 }
 
 /// What is asked, without an answer.
-fn question(row: Row) -> Result<Content, String> {
+fn asks(row: Row) -> Result<Content, String> {
     let asked = match row {
         Row { question: Some(question), options, .. } => {
             asked(question, &options.unwrap_or_default())

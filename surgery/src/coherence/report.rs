@@ -200,10 +200,9 @@ impl Report {
             corpus.lines(&mut |line, text| {
                 let line = i64::try_from(line).unwrap_or(i64::MAX);
                 let Some(part) = part_of.get(&line) else { return Ok(()) };
-                let write = [text.trim_ascii_end(), b"\n"].into_iter();
-                write
-                    .map(|bytes| io::Write::write_all(&mut files[*part], bytes))
-                    .collect::<io::Result<()>>()
+                let mut bytes = [text.trim_ascii_end(), b"\n"].into_iter();
+                bytes
+                    .try_for_each(|bytes| io::Write::write_all(&mut files[*part], bytes))
                     .map_err(io_at(&partial[*part]))
             })?;
             for (file, (from, to)) in files.into_iter().zip(partial.iter().zip(&paths)) {
