@@ -70,7 +70,8 @@ pub fn report(file: &Path, device: Device, repeat: usize) -> Result<Value, Strin
             false => Err(format!("{read} tokens were profiled, {tokens} read")),
         }
     };
-    (plain()?, profiled()?);
+    plain()?;
+    profiled()?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for turn in 0..repeat {
         if turn % 2 == 0 {
