@@ -32,7 +32,7 @@ use crate::tokens::{Reading, TokensError};
 use crate::{Parent, Progress};
 
 pub use checkpoint::CheckpointError;
-pub use health::{needed, unreached, usable};
+pub use health::{lacks, needed, unreached, usable};
 
 /// What to record, and when to stop.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! What a profile must be for a mask to be made from it.
 
-use engine::{Profile, Shape, Taps};
+use engine::{Known, Profile, Shape, Taps};
 
 use super::ProfileError;
 
@@ -42,6 +42,17 @@ pub fn usable(
         return Err(ProfileError::Few { tokens, experts, more });
     }
     unreached(profile, shape)
+}
+
+/// What of a profile a score needs that was not measured, if anything; a mask by that score would be one by another.
+pub fn lacks(known: Known, score: &str) -> Option<&'static str> {
+    match score {
+        "frequency" => None,
+        "rank" => (!known.ranks).then_some("ranks"),
+        "gate" => (!known.gates).then_some("gates"),
+        // All others are of norms, and some of gates too.
+        _ => (!known.norms).then_some("norms"),
+    }
 }
 
 /// That every layer with experts was reached, if any token was read.

@@ -2,7 +2,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use config::Domains;
 use engine::gguf::Gguf;
-use engine::{Model, Shape};
+use engine::{Known, Model, Shape};
 
 use super::*;
 use crate::corpus::{Corpus, Part};
@@ -123,15 +123,19 @@ fn a_killed_run_goes_on() {
     assert!(path.ends_with("law.profile.checkpoint"));
     let checkpoint = Some(Checkpoint { path: &path, every: EVERY_ITEM });
     let never = Some(Settle { agreement: 2.0, change: 0.0 });
-    for settle in [None, never] {
-        let plan = Plan { checkpoint, settle, ..setting.plan() };
+    let Plan { reading, .. } = setting.plan();
+    // Of about 2,400 tokens, all or two thirds.
+    for (settle, tokens) in [(None, None), (never, None), (never, Some(1600))] {
+        let reading = Reading { tokens, ..reading };
+        let plan = Plan { checkpoint, settle, reading, ..setting.plan() };
         let want = setting.run(Plan { checkpoint: None, ..plan }).unwrap();
         for items in [5, 0, 30, 30] {
             setting.killed(plan, items);
         }
         let got = setting.run(plan).unwrap();
-        // The item at which it was killed had been kept already.
-        assert_eq!(got.resumed, 5 + 30 + 30 + 4);
+        // The item at which it was killed had been kept already; one that is not due counts for nothing.
+        let passed = 5 + 30 + 30 + 4;
+        assert!(got.resumed == passed || (tokens.is_some() && got.resumed > passed / 2));
         assert_eq!(got.profile.to_bytes().unwrap(), want.profile.to_bytes().unwrap());
         assert_eq!((got.items, got.rounds), (want.items, want.rounds));
         std::fs::remove_file(&path).unwrap();
@@ -212,4 +216,21 @@ fn what_a_mask_cannot_be_made_from_is_refused() {
     let wide = Shape::of_experts(3, 8, 2);
     let want = "the profile has [3, 4, 2] layers, experts and choices, the parent [3, 8, 2]";
     check(&good, &wide, want);
+}
+
+#[test]
+fn a_score_needs_what_it_is_made_of() {
+    #[track_caller]
+    fn check(known: Known, score: &str, want: Option<&str>) {
+        assert_eq!(lacks(known, score), want, "{score}");
+    }
+    let counted = Known { ranks: false, gates: false, norms: false };
+    check(counted, "frequency", None);
+    check(counted, "rank", Some("ranks"));
+    check(counted, "gate", Some("gates"));
+    for score in ["norm-mean", "norm-sum", "reap", "gate-norm"] {
+        check(counted, score, Some("norms"));
+        check(Known::default(), score, None);
+    }
+    check(Known { norms: false, ..Known::default() }, "gate", None);
 }
