@@ -1,9 +1,7 @@
 //! Experts in slots of a device's own memory: the same bank, another [`Place`].
 //!
-//! A slot holds one expert, its slices one after the other.  Layers whose experts are alike share a class of slots;
-//! a slot that is given back is the next one taken in its class, so that memory never breaks into pieces.  Slots are
-//! reserved when they are first needed and stay the arena's.  How bytes get to the device is a [`DeviceMemory`]'s to
-//! know; kernels of the device find an expert by [`Arena::slot_of`].
+//! A slot holds one expert, its slices one after the other.  Where slots come from and how bytes get to them is a
+//! [`DeviceMemory`]'s to know; kernels of the device find an expert by [`Arena::slot_of`].
 //!
 //! A step reads where experts are at its start.  While it runs ([`Arena::hold`]) slots that are given back are not taken
 //! again, so that what it was told stays true.
@@ -11,6 +9,7 @@
 //! With the feature `cuda` the memory is a `cuda::Slots`; [`HostMemory`] stands in for a device, so that bank, pool and
 //! account can be tried with slots.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::place::{Place, Residents};
@@ -22,13 +21,16 @@ const ALIGN: usize = 256;
 
 /// Memory of a device.
 pub trait DeviceMemory: Send {
-    /// Sets bytes aside for good; where they begin.  `None` if there are none left.
+    /// Sets bytes aside; where they begin.  `None` if there are none left.
     fn reserve(&mut self, bytes: usize) -> Option<usize>;
+
+    /// Takes back what begins there; nothing that was asked for still reads it.
+    fn release(&mut self, at: usize);
 
     /// Copies bytes to a place that was reserved.
     fn copy_in(&mut self, at: usize, bytes: &[u8]);
 
-    /// Bytes set aside, as the device counts them.
+    /// Bytes set aside and not taken back, as the device counts them.
     fn reserved(&self) -> u64;
 }
 
@@ -36,23 +38,19 @@ pub trait DeviceMemory: Send {
 pub struct Arena<M> {
     model: Arc<Model>,
     sizes: Arc<Sizes>,
-    /// [layers], the class of its slots.
-    class_of: Vec<usize>,
+    /// [layers], bytes of a slot.
+    bytes_of: Vec<usize>,
     slots: Mutex<Slots<M>>,
 }
 
 struct Slots<M> {
     memory: M,
-    /// [classes], bytes of a slot.
-    bytes: Vec<usize>,
-    /// [classes], where free slots begin.
-    free: Vec<Vec<usize>>,
     /// [experts], where its slot begins.
     taken: Vec<Option<usize>>,
     /// Steps that run.
     holds: usize,
-    /// Classes and slots that were given back while steps ran.
-    leaving: Vec<(usize, usize)>,
+    /// Slots that were given back while steps ran.
+    leaving: Vec<usize>,
 }
 
 /// While it is there, slots that are given back keep what they hold.
@@ -64,8 +62,8 @@ impl<M: DeviceMemory> Drop for Hold<'_, M> {
         let mut slots = self.0.slots();
         slots.holds -= 1;
         if slots.holds == 0 {
-            for (class, slot) in std::mem::take(&mut slots.leaving) {
-                slots.free[class].push(slot);
+            for slot in std::mem::take(&mut slots.leaving) {
+                slots.memory.release(slot);
             }
         }
     }
@@ -80,20 +78,14 @@ impl<M: DeviceMemory> Arena<M> {
             let slices = first.into_iter().flat_map(|e| &e.slices);
             slices.map(|s| s.bytes().len().next_multiple_of(ALIGN)).sum()
         };
-        let by_layer: Vec<usize> = (0..layers).map(slot).collect();
-        let mut bytes = by_layer.clone();
-        bytes.sort_unstable();
-        bytes.dedup();
-        let class = |size: &usize| bytes.partition_point(|b| b < size);
-        let sizes = by_layer.iter().map(|b| *b as u64).collect::<Vec<_>>();
+        let bytes_of: Vec<usize> = (0..layers).map(slot).collect();
+        let sizes = bytes_of.iter().map(|b| *b as u64).collect::<Vec<_>>();
         Arena {
             model: model.clone(),
             sizes: Arc::new(Sizes::uniform(experts, &sizes)),
-            class_of: by_layer.iter().map(class).collect(),
+            bytes_of,
             slots: Mutex::new(Slots {
                 memory,
-                free: vec![Vec::new(); bytes.len()],
-                bytes,
                 taken: vec![None; layers * experts],
                 holds: 0,
                 leaving: Vec::new(),
@@ -146,14 +138,11 @@ impl<M: DeviceMemory> Place for Arena<M> {
 
     fn bring_in(&self, expert: usize) -> bool {
         let (layer, e) = (expert / self.sizes.experts(), expert % self.sizes.experts());
-        let (class, mut slots) = (self.class_of[layer], self.slots());
+        let mut slots = self.slots();
         if slots.taken[expert].is_some() {
             return true;
         }
-        let bytes = slots.bytes[class];
-        let Some(slot) = slots.free[class].pop().or_else(|| slots.memory.reserve(bytes)) else {
-            return false;
-        };
+        let Some(slot) = slots.memory.reserve(self.bytes_of[layer]) else { return false };
         let mut at = slot;
         for slice in &self.model.experts(layer)[e].slices {
             slots.memory.copy_in(at, slice.bytes());
@@ -164,11 +153,11 @@ impl<M: DeviceMemory> Place for Arena<M> {
     }
 
     fn give_back(&self, expert: usize, _: &Residents) {
-        let (class, mut slots) = (self.class_of[expert / self.sizes.experts()], self.slots());
+        let mut slots = self.slots();
         if let Some(slot) = slots.taken[expert].take() {
             match slots.holds {
-                0 => slots.free[class].push(slot),
-                _ => slots.leaving.push((class, slot)),
+                0 => slots.memory.release(slot),
+                _ => slots.leaving.push(slot),
             }
         }
     }
@@ -176,24 +165,25 @@ impl<M: DeviceMemory> Place for Arena<M> {
     /// What is computed elsewhere takes nothing here.
     fn tidy(&self, _: Option<usize>, _: &Residents) {}
 
-    /// What the device has set aside, less what is free in it.
+    /// What the device has set aside.
     fn reported_bytes(&self) -> Option<u64> {
-        let slots = self.slots();
-        let free = slots.free.iter().zip(&slots.bytes).map(|(free, bytes)| free.len() * bytes);
-        Some(slots.memory.reserved() - free.sum::<usize>() as u64)
+        Some(self.slots().memory.reserved())
     }
 }
 
 /// Memory of this machine in a device's stead.
 pub struct HostMemory {
     bytes: Vec<u8>,
+    /// Where slots begin, and their lengths; which of them are free.
+    slots: BTreeMap<usize, usize>,
+    free: BTreeSet<usize>,
     most: usize,
 }
 
 impl HostMemory {
     /// Of so many bytes.
     pub fn new(most: usize) -> HostMemory {
-        HostMemory { bytes: Vec::new(), most }
+        HostMemory { bytes: Vec::new(), slots: BTreeMap::new(), free: BTreeSet::new(), most }
     }
 
     /// What lies at a place.
@@ -204,11 +194,20 @@ impl HostMemory {
 
 impl DeviceMemory for HostMemory {
     fn reserve(&mut self, bytes: usize) -> Option<usize> {
+        if let Some(&at) = self.free.iter().find(|at| self.slots[at] == bytes) {
+            self.free.remove(&at);
+            return Some(at);
+        }
         let at = self.bytes.len();
         (at + bytes <= self.most).then(|| {
             self.bytes.resize(at + bytes, 0);
+            self.slots.insert(at, bytes);
             at
         })
+    }
+
+    fn release(&mut self, at: usize) {
+        self.free.insert(at);
     }
 
     fn copy_in(&mut self, at: usize, bytes: &[u8]) {
@@ -216,6 +215,7 @@ impl DeviceMemory for HostMemory {
     }
 
     fn reserved(&self) -> u64 {
-        self.bytes.len() as u64
+        let free: usize = self.free.iter().map(|at| self.slots[at]).sum();
+        (self.bytes.len() - free) as u64
     }
 }

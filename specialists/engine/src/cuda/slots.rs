@@ -1,7 +1,10 @@
 //! Memory for the bank's slots of experts: copied in from pinned memory by a queue of its own, beside what is computed.
+//!
+//! Slots of one size lie in chunks, and one that was released is the next one taken of its size, so that memory never
+//! breaks into pieces; a chunk without slots in use goes back to the device.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::device::{CudaError, Device};
@@ -10,7 +13,7 @@ use super::queue::{Mark, Queue};
 use crate::bank::DeviceMemory;
 
 /// Bytes that are set aside at once: slots are small, and allocations are not cheap.
-const CHUNK: usize = 64 << 20;
+const CHUNK: usize = 32 << 20;
 /// Bytes that are copied at once: long enough for the bus, short enough that filling one hides behind copying another.
 const PIECE: usize = 4 << 20;
 /// Pieces on their way.
@@ -26,11 +29,10 @@ pub struct Slots {
     device: Arc<Device>,
     computing: Arc<Queue>,
     copying: Queue,
-    chunks: Vec<Buffer<u8>>,
-    /// What is left of the last chunk: where, and bytes.
-    rest: (u64, usize),
+    /// By where they begin.
+    chunks: BTreeMap<usize, Chunk>,
     most: usize,
-    /// Bytes in chunks, and bytes of slots.
+    /// Bytes in chunks, and bytes of slots in use.
     taken: usize,
     reserved: usize,
     /// The one that was used longest ago first.
@@ -41,6 +43,16 @@ pub struct Slots {
     failed: Cell<Option<CudaError>>,
 }
 
+/// Memory in slots of one size.
+struct Chunk {
+    memory: Buffer<u8>,
+    /// Bytes of a slot.
+    slot: usize,
+    slots: usize,
+    /// Where free slots begin.
+    free: Vec<usize>,
+}
+
 impl Slots {
     /// No byte is set aside yet.
     pub fn new(computing: &Arc<Queue>, most: usize) -> Result<Slots, CudaError> {
@@ -49,8 +61,7 @@ impl Slots {
         Ok(Slots {
             computing: computing.clone(),
             copying: Queue::new(&device)?,
-            chunks: Vec::new(),
-            rest: (0, 0),
+            chunks: BTreeMap::new(),
             most,
             taken: 0,
             reserved: 0,
@@ -72,6 +83,22 @@ impl Slots {
             return Err(error);
         }
         self.computing.after(&self.copied)
+    }
+
+    /// A slot of a new chunk.
+    fn set_aside(&mut self, slot: usize) -> Option<usize> {
+        // Near the end a chunk is as many slots as there is room for.
+        let slots = CHUNK.min(self.most - self.taken).max(slot) / slot;
+        if self.taken + slots * slot > self.most {
+            return None;
+        }
+        let memory = Buffer::new(&self.device, slots * slot).ok()?;
+        let start = memory.slice().address() as usize;
+        let mut free: Vec<usize> = (0..slots).rev().map(|i| start + i * slot).collect();
+        let at = free.pop();
+        self.taken += slots * slot;
+        self.chunks.insert(start, Chunk { memory, slot, slots, free });
+        at
     }
 
     fn copy(&mut self, at: u64, bytes: &[u8]) -> Result<(), CudaError> {
@@ -98,22 +125,25 @@ impl Slots {
 
 impl DeviceMemory for Slots {
     fn reserve(&mut self, bytes: usize) -> Option<usize> {
-        let bytes = bytes.next_multiple_of(ALIGN);
-        if self.rest.1 < bytes {
-            // What is left of the old chunk is less than a slot.
-            let chunk = CHUNK.min(self.most - self.taken).max(bytes);
-            if self.taken + chunk > self.most {
-                return None;
-            }
-            let buffer = Buffer::new(&self.device, chunk).ok()?;
-            self.rest = (buffer.slice().address(), chunk);
-            self.taken += chunk;
-            self.chunks.push(buffer);
+        let slot = bytes.next_multiple_of(ALIGN);
+        let mut chunks = self.chunks.values_mut();
+        let at = match chunks.find(|chunk| chunk.slot == slot && !chunk.free.is_empty()) {
+            Some(chunk) => chunk.free.pop(),
+            None => self.set_aside(slot),
+        }?;
+        self.reserved += slot;
+        Some(at)
+    }
+
+    fn release(&mut self, at: usize) {
+        let Some((&start, chunk)) = self.chunks.range_mut(..=at).next_back() else { return };
+        chunk.free.push(at);
+        self.reserved -= chunk.slot;
+        if chunk.free.len() == chunk.slots {
+            self.taken -= chunk.memory.slice().len();
+            // Kernels and copies on their way are waited for.
+            self.chunks.remove(&start);
         }
-        let (at, left) = self.rest;
-        self.rest = (at + bytes as u64, left - bytes);
-        self.reserved += bytes;
-        Some(at as usize)
     }
 
     fn copy_in(&mut self, at: usize, bytes: &[u8]) {

@@ -3,7 +3,7 @@
 use cudarc::driver::sys;
 
 use super::*;
-use crate::bank::{Arena, DeviceMemory, Place};
+use crate::bank::{Arena, DeviceMemory, Place, Residents};
 use crate::cuda::{CudaError, Each, Mark, Pinned, Slice, Slots};
 use crate::gguf::Gguf;
 use crate::model::Model;
@@ -114,7 +114,7 @@ fn slots_hold_what_was_copied_in() {
     let q = Arc::new(queue());
     let mut rng = fastrand::Rng::with_seed(7);
     let mut slots = Slots::new(&q, 200 << 20).unwrap();
-    // Longer than a piece of the copy, and than what is left of a chunk.
+    // Longer than a piece of the copy.
     let experts: Vec<Vec<u8>> = [100, 9 << 20, 60 << 20, 256].map(|n| vec![rng.u8(..); n]).into();
     let mut places: Vec<usize> = Vec::new();
     for bytes in &experts {
@@ -125,6 +125,10 @@ fn slots_hold_what_was_copied_in() {
     }
     assert_eq!(slots.reserved(), 256 + (9 << 20) + (60 << 20) + 256);
     assert_eq!(slots.reserve(200 << 20), None);
+    // One that was released is the next of its size, and no other's.
+    slots.release(places[0]);
+    assert_ne!(slots.reserve(512), Some(places[0]));
+    assert_eq!(slots.reserve(100), Some(places[0]));
     // A slot that is taken again holds the new one, once what was asked before has read the old one.
     let read = |at: usize, len: usize| {
         // SAFETY: a slot lies there.
@@ -145,6 +149,8 @@ fn experts_of_a_parent_come_to_their_slots() {
     let q = Arc::new(queue());
     let model = Model::load(Gguf::nano().unwrap()).unwrap();
     let arena = Arena::new(&model, Slots::new(&q, 256 << 20).unwrap());
+    let free = || q.device().memory().unwrap().0;
+    let before = free();
     let (layer, experts) = (model.shape().layers - 1, model.shape().experts);
     for e in 0..experts {
         assert!(arena.bring_in(layer * experts + e));
@@ -159,4 +165,11 @@ fn experts_of_a_parent_come_to_their_slots() {
             at += slice.bytes().len().next_multiple_of(256) as u64;
         }
     }
+    // What experts took goes back to the device when the last of them has left.
+    assert!(free() < before);
+    let nobody = Residents::new(model.shape().layers, experts);
+    for e in 0..experts {
+        arena.give_back(layer * experts + e, &nobody);
+    }
+    assert_eq!((free(), arena.reported_bytes()), (before, Some(0)));
 }
