@@ -80,6 +80,9 @@ impl<'a> Run<'a> {
         let State { place, mut profile, .. } = state;
         usable(&profile, shape, &model.parent(), plan.force)?;
         profile.agreement = place.rounds.last().and_then(|round| round.agreement);
+        if let Some(settle) = plan.settle {
+            profile.source += &format!(", until halves agree by {}", settle.agreement);
+        }
         let warnings = warnings(&profile, needed(shape));
         let Place { items, rounds, .. } = place;
         Ok(Profiled { profile, items, rounds, settled, resumed, warnings })
