@@ -40,8 +40,8 @@ fn masked(parent: &Parent, target: Target) -> MaskFile {
 
 /// Cuts a parent into the folder.
 fn cut_out(parent: &Parent, mask: &MaskFile, folder: &tempfile::TempDir, name: &str) -> Parent {
-    let plan = cut::plan(parent.model.gguf(), mask, &hash::hex(mask.to_json().unwrap().as_bytes()))
-        .unwrap();
+    let sha256 = hash::hex(mask.to_json().unwrap().as_bytes());
+    let plan = cut::plan(parent.model.gguf(), mask, &sha256, &Default::default()).unwrap();
     let out = folder.path().join(name);
     cut::write(parent.model.gguf(), &plan, &out, &mut |_, _, _| ()).unwrap();
     Parent::new(Model::load(Gguf::open(&out).unwrap()).unwrap())

@@ -106,7 +106,7 @@ impl Matrix<'_> {
             if self.gguf.tensor(&name).is_none() {
                 continue;
             }
-            let counts = self.numbers(&name, &[1, model.shape().experts as u64])?;
+            let counts = self.numbers(&name, &[1, model.shape().experts_in(layer) as u64])?;
             let bad = |n: &f32| !(0.0..=1e15).contains(n) || n.fract() != 0.0;
             if let Some(expert) = counts.iter().position(bad) {
                 return Err(self.value(name, expert, counts[expert]));
@@ -131,7 +131,7 @@ impl Matrix<'_> {
         let output = arch::expert_output(layer);
         let tensor = model.gguf().tensor(&output).ok_or_else(|| self.missing(&output))?;
         let (columns, name) = (tensor.dims[0], format!("{output}.in_sum2"));
-        let squares = self.numbers(&name, &[columns, model.shape().experts as u64])?;
+        let squares = self.numbers(&name, &[columns, model.shape().experts_in(layer) as u64])?;
         let each = squares.chunks(columns.max(1) as usize).enumerate();
         each.map(|(expert, squares)| match squares.iter().find(|n| !(0.0..=1e30).contains(*n)) {
             Some(bad) => Err(self.value(name.clone(), expert, *bad)),

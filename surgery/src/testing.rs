@@ -8,6 +8,9 @@ use engine::gguf::write::{Entry, Layout};
 use engine::gguf::{Array, Gguf, Value};
 use engine::{MASK_FORMAT, MaskFile};
 
+/// Stands for the hash of a mask's file.
+pub const MASK: &str = "feedfeedfeedfeedfeedfeedfeedfeedfeedfeedfeedfeedfeedfeedfeedfeed";
+
 const DIM: u64 = 32;
 const EXPERTS: u64 = 4;
 

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use tests::random::{LARGE, MANY};
+use tests::random::{GEMMA4, LARGE, MANY, QWEN3_30B};
 
-const USAGE: &str = "usage: random_parent --out FILE [--shape many|large] [--layers N] [--dim N] [--experts N] \
-                     [--top-k N] [--ff N] [--heads N] [--seed N]";
+const USAGE: &str = "usage: random_parent --out FILE [--shape many|large|qwen3-30b-a3b] [--layers N] [--dim N] [--experts N] \
+                     [--top-k N] [--ff N] [--heads N] [--seed N]\n       \
+                     random_parent --out FILE --shape gemma4 [--layers N] [--seed N]";
 
 fn main() -> Result<(), String> {
     let (mut shape, mut out) = (MANY, None);
+    let (mut gemma4, mut is_gemma4) = (GEMMA4, false);
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         let value = args.next().ok_or(USAGE)?;
@@ -18,22 +20,30 @@ fn main() -> Result<(), String> {
             "--out" => out = Some(PathBuf::from(&value)),
             "--shape" if value == "many" => shape = MANY,
             "--shape" if value == "large" => shape = LARGE,
-            "--layers" => shape.layers = number()? as u32,
+            "--shape" if value == "qwen3-30b-a3b" => shape = QWEN3_30B,
+            "--shape" if value == "gemma4" => is_gemma4 = true,
+            "--layers" => {
+                gemma4.layers = number()? as u32;
+                shape.layers = gemma4.layers;
+            }
             "--dim" => shape.dim = number()?,
             "--experts" => shape.experts = number()? as u32,
             "--top-k" => shape.top_k = number()? as u32,
             "--ff" => shape.ff = number()?,
             "--heads" => shape.heads = number()?,
-            "--seed" => shape.seed = number()?,
+            "--seed" => {
+                gemma4.seed = number()?;
+                shape.seed = gemma4.seed;
+            }
             _ => return Err(USAGE.to_owned()),
         }
     }
     let (out, begun) = (out.ok_or(USAGE)?, Instant::now());
-    let bytes = shape.write(&out).map_err(|e| format!("{}: {e}", out.display()))?;
-    println!(
-        "{}: {bytes} bytes in {:.1} s, {shape:?}",
-        out.display(),
-        begun.elapsed().as_secs_f32()
-    );
+    let (written, what) = match is_gemma4 {
+        true => (gemma4.write(&out), format!("{gemma4:?}")),
+        false => (shape.write(&out), format!("{shape:?}")),
+    };
+    let bytes = written.map_err(|e| format!("{}: {e}", out.display()))?;
+    println!("{}: {bytes} bytes in {:.1} s, {what}", out.display(), begun.elapsed().as_secs_f32());
     Ok(())
 }

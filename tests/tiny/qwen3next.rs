@@ -3,9 +3,10 @@
 //! As [`super::qwen35moe`], but for: the delta net's beta and alpha in one matrix, dealt out by heads of keys; each head
 //! of keys serves the next heads of values (0, 0, 1, 1); a plain rotation.
 //!
-//! Variants: the older files' one matrix for queries, keys, values and gates, dealt out by heads of keys too.
+//! Variants: the older files' one matrix for queries, keys, values and gates, dealt out by heads of keys too; a block
+//! for multi-token prediction, with a key that has an entry for each block.
 
-use engine::gguf::Value;
+use engine::gguf::{Array, Value};
 
 use super::fill::{EMBEDDING, Fill, MATRIX, NORM, ROUTER};
 use super::{File, VOCAB, count};
@@ -26,7 +27,24 @@ const STATE: u64 = 32;
 const CONV: u64 = 4;
 
 pub fn files() -> Vec<File> {
-    vec![file("", false), file("one-matrix", true)]
+    let blocks = LAYERS + 1;
+    let heads = vec![KV_HEADS as i32; blocks as usize];
+    let mut mtp = file("mtp", false)
+        .key("block_count", Value::U32(blocks))
+        .key("nextn_predict_layers", Value::U32(1))
+        .key("attention.head_count_kv", Value::Array(Array::I32(heads)));
+    attention(&mut mtp, LAYERS);
+    mixture(&mut mtp, LAYERS);
+    mtp.block(
+        LAYERS,
+        &[
+            ("nextn.eh_proj.weight", &[2 * DIM, DIM], MATRIX),
+            ("nextn.enorm.weight", &[DIM], NORM),
+            ("nextn.hnorm.weight", &[DIM], NORM),
+            ("nextn.shared_head_norm.weight", &[DIM], NORM),
+        ],
+    );
+    vec![file("", false), file("one-matrix", true), mtp]
 }
 
 fn file(variant: &'static str, one_matrix: bool) -> File {
@@ -64,23 +82,27 @@ fn file(variant: &'static str, one_matrix: bool) -> File {
         } else {
             delta_net(&mut file, layer, one_matrix);
         }
-        file.block(
-            layer,
-            &[
-                ("attn_norm.weight", &[DIM], NORM),
-                ("post_attention_norm.weight", &[DIM], NORM),
-                ("ffn_gate_inp.weight", &[DIM, EXPERTS], ROUTER),
-                ("ffn_gate_exps.weight", &[DIM, FF, EXPERTS], MATRIX),
-                ("ffn_up_exps.weight", &[DIM, FF, EXPERTS], MATRIX),
-                ("ffn_down_exps.weight", &[FF, DIM, EXPERTS], MATRIX),
-                ("ffn_gate_inp_shexp.weight", &[DIM], Fill::Between(-0.3, 0.3)),
-                ("ffn_gate_shexp.weight", &[DIM, FF], MATRIX),
-                ("ffn_up_shexp.weight", &[DIM, FF], MATRIX),
-                ("ffn_down_shexp.weight", &[FF, DIM], MATRIX),
-            ],
-        );
+        mixture(&mut file, layer);
     }
     file
+}
+
+fn mixture(file: &mut File, layer: u32) {
+    file.block(
+        layer,
+        &[
+            ("attn_norm.weight", &[DIM], NORM),
+            ("post_attention_norm.weight", &[DIM], NORM),
+            ("ffn_gate_inp.weight", &[DIM, EXPERTS], ROUTER),
+            ("ffn_gate_exps.weight", &[DIM, FF, EXPERTS], MATRIX),
+            ("ffn_up_exps.weight", &[DIM, FF, EXPERTS], MATRIX),
+            ("ffn_down_exps.weight", &[FF, DIM, EXPERTS], MATRIX),
+            ("ffn_gate_inp_shexp.weight", &[DIM], Fill::Between(-0.3, 0.3)),
+            ("ffn_gate_shexp.weight", &[DIM, FF], MATRIX),
+            ("ffn_up_shexp.weight", &[DIM, FF], MATRIX),
+            ("ffn_down_shexp.weight", &[FF, DIM], MATRIX),
+        ],
+    );
 }
 
 fn attention(file: &mut File, layer: u32) {

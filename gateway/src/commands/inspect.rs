@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use engine::Shape;
 use engine::arch::{Fate, find};
-use engine::gguf::Gguf;
+use engine::gguf::{Gguf, Tensor};
 use engine::kernels;
 use serde::Serialize;
 
@@ -53,18 +53,30 @@ struct Part {
 struct Model {
     layers: usize,
     experts: usize,
+    /// [layers], where a cut file has another number in some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    experts_by_layer: Vec<usize>,
     experts_per_token: usize,
+    /// Blocks that predict further tokens; they do not run here.
+    #[serde(skip_serializing_if = "is_zero")]
+    blocks_ahead: u64,
     context: usize,
     vocabulary: usize,
-    /// Of one expert in one layer.
+    /// Of one expert in one layer, in the mean.
     expert_bytes: u64,
+    /// Of all experts that run, what a bank of them holds; without their routers.
+    bank_bytes: u64,
     /// Bytes that surgery never touches.
     backbone_bytes: u64,
     /// Bytes of tensors that surgery slices by expert: routers and experts.
     sliced_bytes: u64,
     sliced_tensors: Vec<String>,
-    /// A masked parent and a cut file are the same function.
+    /// The router renormalises, so that a cut file is the masked parent wherever in it the mask acts.
     exact: bool,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Shows a file.
@@ -120,19 +132,37 @@ fn model(gguf: &Gguf) -> Result<Model, String> {
     let bytes_of = |slice: bool| {
         gguf.tensors().iter().filter(|t| sliced(&t.name) == slice).map(|t| t.bytes).sum::<u64>()
     };
-    let slices = bytes_of(true);
+    let counts: Vec<usize> = (0..shape.layers).map(|layer| shape.experts_in(layer)).collect();
+    let differ = counts.iter().any(|n| *n > 0 && *n != shape.experts);
+    // Everything of experts but what chooses them, in layers that run.
+    let runs = |t: &&Tensor| match arch.fate(&t.name) {
+        Fate::Slice { block } => block < shape.layers && arch.holds_experts(&t.name),
+        Fate::Keep | Fate::Unknown => false,
+    };
+    let bank_bytes = gguf.tensors().iter().filter(runs).map(|t| t.bytes).sum();
+    let is_there = |part: &&&str| {
+        let of =
+            |t: &Tensor| t.name.split_once('.').is_some_and(|(_, rest)| rest.ends_with(**part));
+        gguf.tensors().iter().any(of)
+    };
     Ok(Model {
         layers: shape.layers,
         experts: shape.experts,
+        experts_by_layer: if differ { counts.clone() } else { Vec::new() },
         experts_per_token: shape.top_k,
+        blocks_ahead: gguf.int(&arch.ahead_key()).unwrap_or(0),
         context: shape.context,
         vocabulary: shape.vocab,
-        expert_bytes: slices / (shape.layers * shape.experts).max(1) as u64,
+        expert_bytes: bank_bytes / counts.iter().sum::<usize>().max(1) as u64,
+        bank_bytes,
         backbone_bytes: bytes_of(false),
-        sliced_bytes: slices,
+        sliced_bytes: bytes_of(true),
         sliced_tensors: match shape.experts {
             0 => Vec::new(),
-            _ => arch.sliced.iter().map(|part| format!("blk.*.{part}")).collect(),
+            _ => {
+                let parts = arch.sliced.iter().filter(is_there);
+                parts.map(|part| format!("blk.*.{part}")).collect()
+            }
         },
         exact: arch.renormalises,
     })
@@ -164,18 +194,30 @@ fn show(file: &Inspected) -> String {
         if *experts == 0 {
             row("experts", "none: a dense file is its own generalist, and is not cut".to_owned());
         } else {
+            let least = model.experts_by_layer.iter().filter(|n| **n > 0).min();
+            let count = least.map_or(experts.to_string(), |least| format!("{least} to {experts}"));
+            let all = size(model.bank_bytes);
             row(
                 "experts",
-                format!("{experts} a layer, {experts_per_token} for a token, {each} each"),
+                format!(
+                    "{count} a layer, {experts_per_token} for a token, {each} each, {all} together"
+                ),
             );
+            if model.blocks_ahead > 0 {
+                let text =
+                    format!("{} predicting further tokens, which do not run", model.blocks_ahead);
+                row("blocks ahead", text);
+            }
             row("kept whole", format!("{} (backbone)", size(model.backbone_bytes)));
             let sliced = model.sliced_tensors.join(", ");
             row("surgery slices", format!("{} ({sliced})", size(model.sliced_bytes)));
-            let exact = if model.exact { "is" } else { "is not" };
-            row(
-                "equivalence",
-                format!("a cut file {exact} the same function as the masked parent"),
-            );
+            let exact = match model.exact {
+                true => "a cut file is the same function as the masked parent",
+                false => {
+                    "a cut file is the parent masked before the router's softmax; gates of kept experts grow"
+                }
+            };
+            row("equivalence", exact.to_owned());
         }
     }
     if let Some(unknown) = &file.unknown {

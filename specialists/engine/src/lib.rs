@@ -35,6 +35,7 @@ pub mod device;
 mod dry;
 pub mod fault;
 pub mod file;
+pub mod finite;
 mod forward;
 pub mod ggml;
 pub mod gguf;
@@ -87,7 +88,9 @@ pub use host::Host;
 pub use keys::ShapeError;
 pub use load::ModelError;
 pub use lookup::Guesses;
-pub use mask::{ExpertMask, FORMAT as MASK_FORMAT, MaskError, MaskFile, MaskFileError, Pass};
+pub use mask::{
+    ExpertMask, FORMAT as MASK_FORMAT, MaskError, MaskFile, MaskFileError, Masking, Pass,
+};
 pub use model::Model;
 pub use profile::{FORMAT as PROFILE_FORMAT, Known, Profile, ProfileError, Signatures, Taps};
 pub use request::{EngineError, Event, Finish, Reason, Request};

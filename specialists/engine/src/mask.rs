@@ -13,6 +13,20 @@ pub struct ExpertMask {
     experts: usize,
     /// [layers][experts / 64, rounded up]
     layers: Vec<Vec<u64>>,
+    masking: Masking,
+}
+
+/// Where a mask acts in a router that does not renormalise, as OLMoE's.  In one that does both are the same function,
+/// and the first is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Masking {
+    /// On the logits, which become -inf: what a file without the other experts computes.  With c(x) the share of the
+    /// router's probability that is kept, gates are 1 / c(x) of the parent's.
+    #[default]
+    BeforeSoftmax,
+    /// On the probabilities: what is kept has the gates that it has in the parent, and the rest adds nothing.  On the
+    /// processor alone.
+    AfterSoftmax,
 }
 
 /// Why a list of kept experts is no mask for a parent.
@@ -50,7 +64,7 @@ impl ExpertMask {
         for (bits, ids) in layers.iter_mut().zip(kept) {
             ids.iter().for_each(|&e| bits[e as usize / 64] |= 1 << (e % 64));
         }
-        ExpertMask { experts, layers }
+        ExpertMask { experts, layers, masking: Masking::default() }
     }
 
     /// A mask from kept ids per layer, in any order.
@@ -76,6 +90,15 @@ impl ExpertMask {
             }
         }
         Ok(mask)
+    }
+
+    /// The same set, acting elsewhere in the router.
+    pub fn acting(self, masking: Masking) -> ExpertMask {
+        ExpertMask { masking, ..self }
+    }
+
+    pub fn masking(&self) -> Masking {
+        self.masking
     }
 
     pub fn layers(&self) -> usize {

@@ -8,6 +8,9 @@ pub const OUTPUT: &str = "output.weight";
 /// Some layer has a router exactly if its block has this.
 pub const ROUTER: &str = "ffn_gate_inp.weight";
 
+/// Of a cut file: the ids in the parent of a layer's experts; followed by the layer's number.
+pub const KEPT: &str = "collegium.kept.";
+
 pub fn block(layer: usize, part: &str) -> String {
     format!("blk.{layer}.{part}")
 }

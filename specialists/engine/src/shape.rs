@@ -1,6 +1,6 @@
 //! The sizes of a parent that masks, profiles and budgets depend on.
 
-use crate::gguf::Gguf;
+use crate::gguf::{Array, Gguf, Value};
 use crate::keys::{Keys, ShapeError};
 use crate::names;
 
@@ -12,12 +12,15 @@ pub struct Shape {
     /// Layers that run; blocks that predict further tokens are not counted.
     pub layers: usize,
     pub dim: usize,
-    /// Routed experts in a layer that has them; 0 in a dense model.
+    /// Routed experts in a layer that has them; 0 in a dense model.  In a file that was cut to a count for each layer
+    /// the largest of them.
     pub experts: usize,
     /// Experts the router picks for a token.
     pub top_k: usize,
     /// [layers], which have routed experts.
     pub routed: Vec<bool>,
+    /// [layers], how many.
+    counts: Vec<usize>,
     pub vocab: usize,
     /// Tokens the model was made for.
     pub context: usize,
@@ -53,6 +56,11 @@ impl Shape {
             let want = "it must not exceed expert_count";
             return Err(keys.wrong("expert_used_count", top_k, want));
         }
+        let count = |layer: usize| match routed[layer] {
+            true => count_of_layer(gguf, layer, experts, top_k),
+            false => Ok(0),
+        };
+        let counts = (0..layers).map(count).collect::<Result<_, _>>()?;
         Ok(Shape {
             architecture: arch.to_owned(),
             name: gguf.text("general.name").unwrap_or(arch).to_owned(),
@@ -61,6 +69,7 @@ impl Shape {
             experts,
             top_k,
             routed,
+            counts,
             vocab,
             context: keys.count("context_length")?,
         })
@@ -76,6 +85,7 @@ impl Shape {
             experts,
             top_k,
             routed: vec![true; layers],
+            counts: vec![experts; layers],
             vocab: 1,
             context: 1,
         }
@@ -83,6 +93,27 @@ impl Shape {
 
     /// Routed experts of one layer.
     pub fn experts_in(&self, layer: usize) -> usize {
-        if self.routed[layer] { self.experts } else { 0 }
+        self.counts[layer]
+    }
+}
+
+/// Experts of a layer that has some: all, unless the file was cut and says which of its parent's are left there.
+fn count_of_layer(
+    gguf: &Gguf,
+    layer: usize,
+    experts: usize,
+    top_k: usize,
+) -> Result<usize, ShapeError> {
+    let key = format!("{}{layer}", names::KEPT);
+    match gguf.meta(&key) {
+        Some(Value::Array(Array::U32(kept))) if (top_k..=experts).contains(&kept.len()) => {
+            Ok(kept.len())
+        }
+        Some(Value::Array(Array::U32(kept))) => {
+            let want = "a list of experts is as long as expert_used_count at least, and expert_count at most";
+            Err(ShapeError::Value { key, value: kept.len() as u64, want })
+        }
+        // What the key says is for surgery to judge.
+        _ => Ok(experts),
     }
 }

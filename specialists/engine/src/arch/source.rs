@@ -203,14 +203,15 @@ impl Source<'_> {
         activation: Activation,
     ) -> Result<Routed, ModelError> {
         let s = self.shape;
-        let router = block.linear("ffn_gate_inp", s.experts, s.dim)?;
+        let router = block.linear("ffn_gate_inp", s.experts_in(block.layer), s.dim)?;
         let experts = self.experts(block, ff)?;
         Ok(Routed { router, experts, top_k: s.top_k, gates, activation })
     }
 
     /// The experts of a block: three stacked tensors, or two where gate and up are one; with their biases and scales.
     fn experts(&self, block: &Block<'_>, ff: usize) -> Result<Vec<Expert>, ModelError> {
-        let (n, dim, load) = (self.shape.experts, self.shape.dim, block.load);
+        let (n, dim) = (self.shape.experts_in(block.layer), self.shape.dim);
+        let load = block.load;
         let stack = |part: &str, rows, k| {
             let name = block.name(part);
             let slices = load.stack(&name, n, rows, k)?;

@@ -14,6 +14,7 @@ use crate::kernels::{
     Activation, Activations, Filled, Gated, Job, Matrix, Product, compute, share,
 };
 use crate::mapping::Region;
+use crate::mask::{ExpertMask, Masking};
 use crate::math;
 use crate::step::{Ran, Step};
 
@@ -67,8 +68,16 @@ impl Gates {
         self,
         logits: &[f32],
         top_k: usize,
+        masking: Masking,
         keep: impl Fn(usize) -> bool,
     ) -> Vec<(usize, f32)> {
+        if (self, masking) == (Gates::OfAll, Masking::AfterSoftmax) {
+            let mut p = logits.to_vec();
+            math::softmax(&mut p);
+            let kept = |(e, &v): (usize, &f32)| if keep(e) { v } else { f32::NEG_INFINITY };
+            let kept: Vec<f32> = p.iter().enumerate().map(kept).collect();
+            return math::top_k(&kept, top_k).into_iter().map(|e| (e, p[e])).collect();
+        }
         let masked = |(e, &v): (usize, &f32)| if keep(e) { v } else { f32::NEG_INFINITY };
         let mut p: Vec<f32> = logits.iter().enumerate().map(masked).collect();
         if self == Gates::OfChosen {
@@ -214,15 +223,16 @@ impl Routed {
 
     /// Chooses for every row, with what it may have and without bounds.
     pub fn route(&self, step: &Step<'_, '_>, layer: usize, logits: &[f32]) -> Vec<Ran> {
-        let choose = |logits: &[f32], keep: &dyn Fn(usize) -> bool| -> Vec<(usize, f32)> {
-            self.gates.choose(logits, self.top_k, keep)
+        let choose = |logits: &[f32], masking, keep: &dyn Fn(usize) -> bool| {
+            self.gates.choose(logits, self.top_k, masking, keep)
         };
         // What is resident may change at any time; all rows of a segment see it at one.
         let mut there: Option<(usize, Option<Vec<u64>>)> = None;
         let rows = logits.chunks_exact(self.experts.len()).enumerate();
         rows.map(|(row, logits)| {
-            let full = choose(logits, &|_| true);
+            let full = choose(logits, Masking::default(), &|_| true);
             let mask = step.mask(row);
+            let masking = mask.map(ExpertMask::masking).unwrap_or_default();
             if step.missing(row) == Missing::Renormalise {
                 let segment = step.segment(row);
                 if there.as_ref().is_none_or(|(of, _)| *of != segment) {
@@ -238,7 +248,7 @@ impl Routed {
                 (None, None) => true,
             };
             let bounded = words.is_some() || mask.is_some();
-            let ran = if bounded { choose(logits, &keep) } else { full.clone() };
+            let ran = if bounded { choose(logits, masking, &keep) } else { full.clone() };
             let lacks = full.iter().filter(|(e, _)| !keep(*e)).map(|(_, gate)| gate);
             let all: f32 = full.iter().map(|(_, gate)| gate).sum();
             let missing = if bounded { lacks.sum::<f32>() / all } else { 0.0 };
@@ -257,7 +267,7 @@ mod tests {
         #[track_caller]
         fn check(logits: &[f32], keep: &[usize], want: &[usize]) {
             for gates in [Gates::Renormalised, Gates::OfChosen, Gates::OfAll] {
-                let got = gates.choose(logits, 2, |e| keep.contains(&e));
+                let got = gates.choose(logits, 2, Masking::default(), |e| keep.contains(&e));
                 assert_eq!(got.iter().map(|(e, _)| *e).collect::<Vec<_>>(), want, "{gates:?}");
                 assert!(got.is_sorted_by(|a, b| a.1 >= b.1));
                 let sum: f32 = got.iter().map(|(_, g)| g).sum();
@@ -281,10 +291,30 @@ mod tests {
         let (logits, keep) = ([0.3f32, 2.0, -1.0, 0.7], [0usize, 2, 3]);
         let small: Vec<f32> = keep.iter().map(|&e| logits[e]).collect();
         for gates in [Gates::Renormalised, Gates::OfChosen, Gates::OfAll] {
-            let masked = gates.choose(&logits, 2, |e| keep.contains(&e));
-            let cut = gates.choose(&small, 2, |_| true);
+            let masked = gates.choose(&logits, 2, Masking::default(), |e| keep.contains(&e));
+            let cut = gates.choose(&small, 2, Masking::default(), |_| true);
             let cut: Vec<_> = cut.into_iter().map(|(e, g)| (keep[e], g)).collect();
             assert_eq!(masked, cut, "{gates:?}");
+        }
+    }
+
+    // c(x) is what the kept experts have of the softmax over all.
+    #[test]
+    fn a_mask_after_the_softmax_keeps_the_parents_gates() {
+        let (logits, keep) = ([0.3f32, 2.0, -1.0, 0.7], [0usize, 2, 3]);
+        let choose = |masking| Gates::OfAll.choose(&logits, 2, masking, |e| keep.contains(&e));
+        let (before, after) = (choose(Masking::BeforeSoftmax), choose(Masking::AfterSoftmax));
+        let all = Gates::OfAll.choose(&logits, 4, Masking::default(), |_| true);
+        let parents = |e: usize| all.iter().find(|(other, _)| *other == e).unwrap().1;
+        assert_eq!(after, [3, 0].map(|e| (e, parents(e))));
+        let c: f32 = keep.iter().map(|e| parents(*e)).sum();
+        for ((e, before), (_, after)) in before.iter().zip(&after) {
+            assert!((before * c - after).abs() < 1e-6, "expert {e}: {before}, {after}");
+        }
+        // Routers that renormalise take no notice.
+        for gates in [Gates::Renormalised, Gates::OfChosen] {
+            let of = |masking| gates.choose(&logits, 2, masking, |e| keep.contains(&e));
+            assert_eq!(of(Masking::BeforeSoftmax), of(Masking::AfterSoftmax));
         }
     }
 }
