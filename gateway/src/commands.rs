@@ -113,6 +113,9 @@ mod tests {
         check(folder, "serve --parent hf:a/b/c.gguf", 2);
         check(folder, "surgery mask --profile @/x --keep 0 --out @/y", 2);
         check(folder, "surgery profile --domain nowhere --corpus @/x --out @/y", 2);
+        check(folder, "surgery profile --domain law --out @/y", 2);
+        check(folder, "surgery profile --domain law --corpus @/x --traffic --out @/y", 2);
+        check(folder, "surgery profile --domain law --corpus @/x --until 2 --out @/y", 2);
         // Failed.
         check(folder, "ask --model nobody negligence", 1);
         check(folder, "route --config @/bad.toml negligence", 1);
@@ -122,8 +125,37 @@ mod tests {
         check(folder, "ask --parent @/cut.gguf negligence", 1);
         check(folder, "serve --listen 127.0.0.1:0 --budget 1MiB", 1);
         check(folder, &format!("serve --listen 127.0.0.1:{port}"), 1);
+        check(folder, "surgery profile --domain law --traffic --out @/y", 1);
+        check(folder, "surgery profile --domain law --imatrix @/cut.gguf --out @/y", 1);
+        check(folder, "surgery profile --merge @/cut.gguf @/cut.gguf --out @/y", 1);
+        check(folder, "surgery coherence --profile @/cut.gguf", 1);
         check(folder, "surgery cut --mask @/none.json --out @/y", 1);
         check(folder, "surgery create --domain law --corpus @/none.jsonl", 1);
         check(folder, "supervisor evaluate --data @/none.jsonl", 1);
+    }
+
+    #[test]
+    fn a_corpus_is_profiled_asked_about_and_added_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let line =
+            |i| format!("{{\"text\": \"item {i}: a contract is void, not voidable, if\"}}\n");
+        fs::write(folder.join("law.jsonl"), (0..30).map(line).collect::<String>())
+            .expect("written");
+        let profile = "surgery profile --domain law --corpus @/law.jsonl";
+        check(folder, &format!("{profile} --pairs --out @/a.profile"), 0);
+        check(folder, &format!("{profile} --tokens 40 --out @/b.profile"), 1);
+        check(folder, &format!("{profile} --tokens 40 --force --out @/b.profile"), 0);
+        check(folder, "surgery profile --merge @/a.profile @/b.profile --out @/c.profile", 0);
+        check(
+            folder,
+            "surgery coherence --profile @/a.profile --corpus @/law.jsonl --out @/parts",
+            0,
+        );
+        check(folder, "surgery coherence --profile @/a.profile --keep 1", 1);
+        check(folder, "surgery coherence --profile @/b.profile", 1);
+        assert!(folder.join("parts/coherence.md").exists());
+        // Nothing is left of what was only for a run.
+        assert!(!folder.join("a.profile.checkpoint").exists());
     }
 }

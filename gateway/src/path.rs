@@ -30,7 +30,7 @@ use crate::record::role;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What a chat is sampled with if neither request, specialist nor domain says: OpenAI's own.
-const TEMPERATURE: f32 = 1.0;
+pub(crate) const TEMPERATURE: f32 = 1.0;
 
 /// A request that is worth working on.
 pub struct Admitted {

@@ -37,6 +37,9 @@ const LONGEST_LINE: u64 = 16 << 20;
 /// What the decompressor may use, bytes.  `xz -9` needs 65 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
 
+/// Editors on Windows begin a file with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// One in this many items is held back when a corpus is its own test.
 const HELD_BACK: u64 = 20;
 
@@ -44,7 +47,12 @@ const HELD_BACK: u64 = 20;
 #[derive(Clone, Debug)]
 pub struct Corpus {
     path: PathBuf,
+    /// Only what is asked is read of a line.
+    questions: bool,
 }
+
+/// Visits lines, each with its number.
+pub type Lines<'a, E> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), E>;
 
 /// Which items of a corpus are meant.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +141,13 @@ pub enum CorpusError {
 
 impl Corpus {
     pub fn at(path: &Path) -> Corpus {
-        Corpus { path: path.to_owned() }
+        Corpus { path: path.to_owned(), questions: false }
+    }
+
+    /// The same file read for its questions alone, whether or not it has answers: each item is one turn of a user.  A
+    /// line that asks nothing is an error.
+    pub fn questions(self) -> Corpus {
+        Corpus { questions: true, ..self }
     }
 
     pub fn path(&self) -> &Path {
@@ -170,7 +184,8 @@ impl Corpus {
         } else {
             Box::new(file)
         };
-        Ok(Items { path: &self.path, lines, selection, line: 0, index: 0, failed: false })
+        let (path, questions) = (&self.path, self.questions);
+        Ok(Items { path, questions, lines, selection, line: 0, index: 0, failed: false })
     }
 
     /// The domains that the selected items are labelled with.
@@ -184,6 +199,23 @@ impl Corpus {
             labels.extend(item?.domain);
         }
         Ok(labels)
+    }
+
+    /// Every line that is not empty as it stands, with its number; the visitor's error ends it.
+    ///
+    /// # Errors
+    ///
+    /// [`CorpusError`] of the file, or the visitor's.
+    pub fn lines<E: From<CorpusError>>(&self, visit: Lines<E>) -> Result<(), E> {
+        let none = Domains::default();
+        let mut items = self.items(Selection { domains: &none, domain: None, part: Part::All })?;
+        while let Some(text) = items.read()? {
+            let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+            if !text.trim_ascii().is_empty() {
+                visit(items.line, text)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads everything once: a bad line is found before an hour of work, and
@@ -213,6 +245,7 @@ impl Corpus {
 /// The items of a corpus; ends after the first error.
 pub struct Items<'a> {
     path: &'a Path,
+    questions: bool,
     lines: Box<dyn BufRead>,
     selection: Selection<'a>,
     /// Lines read.
@@ -255,8 +288,7 @@ impl Items<'_> {
 
     /// The item of a line, if it has one and it is selected.
     fn select(&mut self, text: &[u8]) -> Result<Option<Item>, CorpusError> {
-        // Editors on Windows begin a file with a byte order mark.
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         if text.trim_ascii().is_empty() {
             return Ok(None);
         }
@@ -267,7 +299,7 @@ impl Items<'_> {
             None => None,
         };
         let question = choices(&row);
-        let content = content(row).map_err(bad)?;
+        let content = if self.questions { asks(row) } else { content(row) }.map_err(bad)?;
         if let (Some(want), Some(got)) = (self.selection.domain, &domain)
             && want != got
         {
@@ -320,8 +352,23 @@ fn in_line(error: &serde_json::Error) -> String {
     format!("{what} (column {})", error.column())
 }
 
+fn turn(role: &str, content: String) -> Message {
+    Message { role: role.to_owned(), content }
+}
+
+/// What is asked, without an answer.
+fn asks(row: Row) -> Result<Content, String> {
+    let asked = match row {
+        Row { question: Some(question), options, .. } => {
+            asked(question, &options.unwrap_or_default())
+        }
+        Row { prompt: Some(prompt), .. } => prompt,
+        _ => return Err("no \"question\" or \"prompt\" to answer".to_owned()),
+    };
+    Ok(Content::Chat(vec![turn("user", asked)]))
+}
+
 fn content(row: Row) -> Result<Content, String> {
-    let turn = |role: &str, content| Message { role: role.to_owned(), content };
     match row {
         Row { messages: Some(messages), .. } if messages.is_empty() => {
             Err("\"messages\" is empty".to_owned())

@@ -16,7 +16,10 @@
 //! [`verify`] shows it.
 //!
 //! * [`corpus`], [`tokens`]: lines of JSON to windows of tokens.
-//! * [`profile`]: windows through the parent, and what its router did.
+//! * [`profile`]: windows through the parent, and what its router did;
+//!   [`stability`]: whether it has seen enough; [`answers`]: a corpus of the
+//!   parent's own answers; [`imatrix`]: a profile from llama.cpp's counts.
+//! * [`coherence`]: whether one mask will do; pure.
 //! * [`mask`]: which experts stay; pure.
 //! * [`compare`]: what specialists share, and what a pool of them costs; pure.
 //! * [`cut`], [`provenance`]: a GGUF with the kept experts' slices.
@@ -28,16 +31,20 @@
 //! format: slices are copied as bytes.  To choose experts in another way start
 //! in [`mask`]; to read another corpus, in [`corpus`].
 
+pub mod answers;
+pub mod coherence;
 pub mod compare;
 pub mod corpus;
 pub mod create;
 pub mod cut;
 pub mod evaluate;
+pub mod imatrix;
 pub mod mask;
 mod parent;
 pub mod profile;
 pub mod provenance;
 pub mod report;
+pub mod stability;
 #[cfg(test)]
 mod testing;
 pub mod tokens;

@@ -76,10 +76,46 @@ impl Reading<'_> {
         Ok(self.corpus.labels(self.selection())?)
     }
 
+    /// How much there is to read.
+    ///
+    /// # Errors
+    ///
+    /// The first bad line.
+    pub fn survey(&self) -> Result<Survey, TokensError> {
+        Ok(self.corpus.survey(self.selection())?)
+    }
+
     /// Which items it reads.
     pub fn selection(&self) -> Selection<'_> {
         Selection { domains: self.domains, domain: self.domain, part: self.part }
     }
+}
+
+/// Which items of a reading are walked over, and where the walk begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Items `first`, `first + step`, … of those selected, counted from 0.
+    pub first: u64,
+    pub step: u64,
+    /// So many of these have been passed in an earlier walk, which took so many tokens of them.
+    pub passed: u64,
+    pub taken: u64,
+}
+
+impl Walk {
+    /// All of them.
+    pub const WHOLE: Walk = Walk { first: 0, step: 1, passed: 0, taken: 0 };
+}
+
+/// An item that was passed, whether or not any of it was due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Of the corpus, from 1.
+    pub line: u64,
+    /// What is to be read of it.
+    pub windows: Vec<Window>,
+    /// Bytes of this walk's items up to here.
+    pub bytes: u64,
 }
 
 /// Visits the windows of a reading; the visitor's error ends the walk.
@@ -93,14 +129,42 @@ pub fn walk<E: From<TokensError>>(
     visit: &mut dyn FnMut(Window) -> Result<(), E>,
     progress: Progress,
 ) -> Result<(), E> {
+    let survey = reading.survey()?;
+    let name = reading.corpus.name();
+    walk_items(model, reading, survey, Walk::WHOLE, &mut |item: Passed| {
+        item.windows.into_iter().try_for_each(&mut *visit)?;
+        progress(item.bytes, survey.bytes, &name);
+        Ok(())
+    })
+}
+
+/// Visits some items of a reading, of which `survey` knows the sizes; the visitor's error ends the walk.
+///
+/// A limit of tokens is that of the whole: of a half of the items about half as many are due.
+///
+/// # Errors
+///
+/// [`TokensError`], or the visitor's.
+pub fn walk_items<E: From<TokensError>>(
+    model: &Model,
+    reading: Reading,
+    survey: Survey,
+    walk: Walk,
+    visit: &mut dyn FnMut(Passed) -> Result<(), E>,
+) -> Result<(), E> {
     let (corpus, selection, limit) = (reading.corpus, reading.selection(), reading.tokens);
-    let survey = corpus.survey(selection).map_err(TokensError::from)?;
-    let mut spread = Spread::new(survey, limit);
+    let mut spread = Spread { taken: walk.taken, ..Spread::new(survey, limit) };
     let longest = model.shape().context.min(LONGEST_WINDOW);
-    for item in corpus.items(selection).map_err(TokensError::from)? {
+    let step = usize::try_from(walk.step.max(1)).unwrap_or(usize::MAX);
+    let first = usize::try_from(walk.first).unwrap_or(usize::MAX);
+    let items = corpus.items(selection).map_err(TokensError::from)?.enumerate();
+    // A bad line is an error in whichever walk meets it.
+    let items = items.filter(|(at, item)| item.is_err() || (at % step == first % step));
+    for (passed, (_, item)) in (0..).zip(items) {
         let item = item.map_err(TokensError::from)?;
+        let mut due = Vec::new();
         // Tokenising costs as much as reading; items that are not due are left unread.
-        if spread.due(item.bytes, 1.0) {
+        if passed >= walk.passed && spread.due(item.bytes, 1.0) {
             let (tokens, prompt) = encode(model, &item.content).map_err(|error| {
                 TokensError::Template { path: corpus.path().to_owned(), line: item.line, error }
             })?;
@@ -108,12 +172,14 @@ pub fn walk<E: From<TokensError>>(
             for (at, window) in windows(&tokens, prompt, longest).enumerate() {
                 if spread.due(item.bytes, at as f64 / count as f64) {
                     spread.taken += window.tokens.len() as u64;
-                    visit(window)?;
+                    due.push(window);
                 }
             }
         }
         spread.seen += item.bytes;
-        progress(spread.seen, survey.bytes, &corpus.name());
+        if passed >= walk.passed {
+            visit(Passed { line: item.line, windows: due, bytes: spread.seen })?;
+        }
     }
     Ok(())
 }

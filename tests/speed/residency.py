@@ -17,7 +17,7 @@ from tables import cell, head, line
 
 MIB, GB = 2**20, 1e9
 # Repetitions within one process; between two prompts that taps are tried on, so many tokens.
-WARMINGS, TAPS, BETWEEN = 11, 12, 16
+WARMINGS, TAPS, BETWEEN, PROFILES = 11, 12, 16, 7
 # Clients, and tokens of a client's prompt, about, and answer.
 CLIENTS, PROMPT, TOKENS = 16, 8, 64
 
@@ -57,6 +57,13 @@ def taps(a, path):
         yield f"taps, {what}, % of time", most(2), 1, 100 * (cost - 1)
 
 
+def profiling(a, path):
+    """A corpus profiled with all there is to count, and a prefill of the same tokens, in turn within one process."""
+    got = ours(a, path, "--profiling", "--repeat", str(PROFILES))
+    pairs = zip(got["prefill_s"], got["profile_s"])
+    yield "profiling, over prefill", least(0.9), 2, statistics.median(prefill / profile for prefill, profile in pairs)
+
+
 def anonymous(a, path):
     """Memory that is no file's and no keys and values: of the engine alone, and of the server under clients."""
     got = ours(a, path, "--prompt", "1", "--generate", str(PROMPT + TOKENS))
@@ -78,7 +85,7 @@ def peak(ask, pid):
     return max([*seen, clients.anonymous_bytes(pid)])
 
 
-FIGURES = [warming, start, taps, anonymous]
+FIGURES = [warming, start, taps, profiling, anonymous]
 
 
 def cached(path):

@@ -4,6 +4,7 @@
 //! or JSON.  What a step checks and does is there.  A step is a file below: its
 //! flags, and what runs it.
 
+mod coherence;
 mod compare;
 mod create;
 mod cut;
@@ -28,9 +29,18 @@ use crate::start::{self, settings};
 #[derive(Debug, Subcommand)]
 pub enum Surgery {
     /// Measure what the parent's router does on a corpus
-    #[command(after_help = "Example:\n  \
-        collegium surgery profile --corpus law.jsonl --domain law --out law.profile")]
+    #[command(after_help = "Examples:\n  \
+        collegium surgery profile --corpus law.jsonl --domain law --out law.profile\n  \
+        collegium surgery profile --corpus questions.jsonl --answers parent --domain law --out law.profile\n  \
+        collegium surgery profile --imatrix imatrix.gguf --domain law --out law.profile\n  \
+        collegium surgery profile --traffic --domain law --out law.profile\n  \
+        collegium surgery profile --merge a.profile b.profile --domain law --out law.profile\n\n\
+        An interrupted run leaves X.profile.checkpoint, and the same command goes on from there.")]
     Profile(profile::ProfileArgs),
+    /// Ask whether one mask can cover a domain, or which parts it falls into
+    #[command(after_help = "Example:\n  \
+        collegium surgery coherence --profile law.profile --corpus law.jsonl --out law-parts")]
+    Coherence(coherence::CoherenceArgs),
     /// Choose the experts that stay
     #[command(after_help = "Example:\n  \
         collegium surgery mask --profile law.profile --keep 50% --out law.mask.json")]
@@ -64,7 +74,8 @@ pub enum Surgery {
 pub fn run(cli: &Cli, step: &Surgery) -> Result<(), Failure> {
     let bench = |parent: &Option<ParentPath>| Bench::new(cli, parent.as_ref());
     match step {
-        Surgery::Profile(args) => profile::run(&bench(&args.parent)?, args),
+        Surgery::Profile(args) => profile::run(cli, args),
+        Surgery::Coherence(args) => coherence::run(cli, args),
         Surgery::Mask(args) => mask::run(cli, args),
         Surgery::Compare(args) => compare::run(cli, args),
         Surgery::Cut(args) => cut::run(&bench(&args.parent)?, args),

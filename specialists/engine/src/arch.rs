@@ -101,6 +101,12 @@ const BY_BLOCK: &[&str] = &[
     "feed_forward_length",
 ];
 
+/// The matrices, all experts of a layer in one, that make an expert's output: what goes into them is what only this expert
+/// has computed.
+pub fn expert_output(block: usize) -> String {
+    names::block(block, "ffn_down_exps.weight")
+}
+
 /// The row of the table for a file.
 ///
 /// # Errors

@@ -92,7 +92,7 @@ pub use mask::{
     ExpertMask, FORMAT as MASK_FORMAT, MaskError, MaskFile, MaskFileError, Masking, Pass,
 };
 pub use model::Model;
-pub use profile::{FORMAT as PROFILE_FORMAT, Profile, ProfileError, Taps};
+pub use profile::{FORMAT as PROFILE_FORMAT, Known, Profile, ProfileError, Signatures, Taps};
 pub use request::{EngineError, Event, Finish, Reason, Request};
 pub use sampler::{Constraint, SamplingParams, Scored};
 pub use session::Session;

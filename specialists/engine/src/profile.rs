@@ -2,17 +2,26 @@
 //!
 //! Counts and gate mass are of the *full* router, also while a mask restricts what runs, so that a specialist's own
 //! traffic shows what it lacks.  Norms exist only for experts that ran.  Profiles of one parent add up.
+//!
+//! Two things are kept only where they are asked for: which experts were chosen together ([`Profile::pairs`]), and what
+//! each item of a corpus used ([`Signatures`]).  A profile that was not made by running the parent says what of it was
+//! not measured ([`Known`]).
+//!
+//! The file is in `file`: to keep something more, add it there, to [`Profile::add`], and to the tests of both.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+mod file;
+mod signatures;
+#[cfg(test)]
+mod tests;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use crate::shape::Shape;
 
-/// The format's name and version.
-pub const FORMAT: &str = "collegium.profile/1";
+pub use file::FORMAT;
+pub use signatures::Signatures;
 
 /// The numbers of one kind of token (all, or prompt only).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +34,18 @@ pub struct Taps {
     pub output_norm: Vec<f64>,
     /// [layers, experts], sum of gate times that norm.
     pub gated_norm: Vec<f64>,
+}
+
+/// Which of a profile's numbers were measured; all, if the parent was run for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// If not, all counts are at the last rank: an average rank is then the worst there is, and a score that weighs
+    /// ranks is the plain count.
+    pub ranks: bool,
+    /// If not, each choice has the same gate, 1 / top_k: gate mass and coverage are those of counts.
+    pub gates: bool,
+    /// If not, norms are missing, or of something near the output.
+    pub norms: bool,
 }
 
 /// A profile.
@@ -43,6 +64,14 @@ pub struct Profile {
     pub prompt_tokens: u64,
     pub all: Taps,
     pub prompt: Taps,
+    /// [layers, experts, experts], tokens for which both were chosen, at whatever ranks.  Symmetric; on the diagonal are
+    /// the tokens that chose the expert.  `None`: not counted.
+    pub pairs: Option<Vec<i64>>,
+    /// What each item used; `None`: not kept.
+    pub signatures: Option<Signatures>,
+    pub known: Known,
+    /// How well masks of the two halves of the items agree, 0 to 1; `None`: not known.
+    pub agreement: Option<f64>,
 }
 
 #[derive(Debug, Error)]
@@ -53,6 +82,12 @@ pub enum ProfileError {
     Bad { path: PathBuf, what: String },
     #[error("profiles of different parents or shapes do not add up: {what}")]
     Mismatch { what: String },
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Known { ranks: true, gates: true, norms: true }
+    }
 }
 
 impl Taps {
@@ -66,7 +101,7 @@ impl Taps {
     }
 
     fn add(&mut self, other: &Taps) {
-        self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
+        add_counts(&mut self.counts, &other.counts);
         for (a, b) in [
             (&mut self.gate_mass, &other.gate_mass),
             (&mut self.output_norm, &other.output_norm),
@@ -77,8 +112,12 @@ impl Taps {
     }
 }
 
+fn add_counts(to: &mut [i64], from: &[i64]) {
+    to.iter_mut().zip(from).for_each(|(a, b)| *a = a.saturating_add(*b));
+}
+
 impl Profile {
-    /// An empty one.
+    /// An empty one, that counts no pairs and keeps no items.
     pub fn new(shape: &Shape, parent: &str, domain: &str) -> Profile {
         let (layers, experts, top_k) = (shape.layers, shape.experts, shape.top_k);
         Profile {
@@ -93,16 +132,35 @@ impl Profile {
             prompt_tokens: 0,
             all: Taps::new(layers, experts, top_k),
             prompt: Taps::new(layers, experts, top_k),
+            pairs: None,
+            signatures: None,
+            known: Known::default(),
+            agreement: None,
         }
     }
 
-    /// Bytes that one takes in memory.
+    /// The same, and pairs are counted; 8 bytes for each pair of experts of a layer.
+    pub fn with_pairs(mut self) -> Profile {
+        self.pairs = Some(vec![0; self.layers * self.experts * self.experts]);
+        self
+    }
+
+    /// The same, and items can be kept.
+    pub fn with_signatures(mut self) -> Profile {
+        self.signatures = Some(Signatures::default());
+        self
+    }
+
+    /// Bytes that one takes in memory that counts no pairs and keeps no items.
     pub fn bytes(shape: &Shape) -> u64 {
         let taps = shape.layers * shape.experts * (2 * shape.top_k + 2) * size_of::<u64>();
         2 * taps as u64
     }
 
-    /// Adds another profile of the same parent; domain and source stay this one's.
+    /// Adds another profile of the same parent, token by token; domain and source stay this one's.
+    ///
+    /// What only one of them has of pairs, items and agreement is not of the sum, and is dropped; an empty profile takes
+    /// what the other has.  Items are those of both, and no longer told apart: their lines may be of two corpora.
     ///
     /// # Errors
     ///
@@ -113,10 +171,33 @@ impl Profile {
         if a != b {
             return Err(ProfileError::Mismatch { what: format!("{a} and {b}") });
         }
+        if other.tokens == 0 {
+            // It has nothing of what is optional, and says nothing of what was not measured.
+        } else if self.tokens == 0 {
+            self.pairs.clone_from(&other.pairs);
+            self.signatures.clone_from(&other.signatures);
+            (self.known, self.agreement) = (other.known, other.agreement);
+        } else {
+            self.pairs = self.pairs.take().zip(other.pairs.as_ref()).map(|(mut mine, theirs)| {
+                add_counts(&mut mine, theirs);
+                mine
+            });
+            let both = self.signatures.take().zip(other.signatures.as_ref());
+            self.signatures = both.map(|(mut mine, theirs)| {
+                mine.append(theirs, self.layers * self.experts);
+                mine
+            });
+            self.known = Known {
+                ranks: self.known.ranks && other.known.ranks,
+                gates: self.known.gates && other.known.gates,
+                norms: self.known.norms && other.known.norms,
+            };
+            self.agreement = None;
+        }
         self.all.add(&other.all);
         self.prompt.add(&other.prompt);
-        self.tokens += other.tokens;
-        self.prompt_tokens += other.prompt_tokens;
+        self.tokens = self.tokens.saturating_add(other.tokens);
+        self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
         Ok(())
     }
 
@@ -124,193 +205,17 @@ impl Profile {
     pub fn layer_gate_mass(&self, layer: usize) -> Vec<f64> {
         let (e, k) = (self.experts, self.top_k);
         self.all.gate_mass[layer * e * k..(layer + 1) * e * k]
-            .chunks(k)
+            .chunks(k.max(1))
             .map(|ranks| ranks.iter().sum())
             .collect()
     }
 
-    /// The file's bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`ProfileError::Bad`] only if the numbers do not have the shape they claim.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, ProfileError> {
-        let bad = |what: String| ProfileError::Bad { path: PathBuf::new(), what };
-        let (l, e, k) = (self.layers, self.experts, self.top_k);
-        let mut bytes: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
-        for (prefix, taps) in [("", &self.all), ("prompt.", &self.prompt)] {
-            let counts = taps.counts.iter().flat_map(|v| v.to_le_bytes()).collect();
-            bytes.push((format!("{prefix}counts"), Dtype::I64, vec![l, e, k], counts));
-            for (name, values, shape) in [
-                ("gate_mass", &taps.gate_mass, vec![l, e, k]),
-                ("output_norm", &taps.output_norm, vec![l, e]),
-                ("gated_norm", &taps.gated_norm, vec![l, e]),
-            ] {
-                let values = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                bytes.push((format!("{prefix}{name}"), Dtype::F64, shape, values));
-            }
-        }
-        let views = bytes
-            .iter()
-            .map(|(name, kind, shape, data)| {
-                Ok((name, TensorView::new(*kind, shape.clone(), data)?))
-            })
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-            .map_err(|e| bad(e.to_string()))?;
-        let text = |v: &dyn std::fmt::Display| v.to_string();
-        let meta = HashMap::from([
-            ("format".to_owned(), FORMAT.to_owned()),
-            ("parent".to_owned(), self.parent.clone()),
-            ("architecture".to_owned(), self.architecture.clone()),
-            ("domain".to_owned(), self.domain.clone()),
-            ("tokens".to_owned(), text(&self.tokens)),
-            ("prompt_tokens".to_owned(), text(&self.prompt_tokens)),
-            ("source".to_owned(), self.source.clone()),
-        ]);
-        let bytes = safetensors::serialize(views, Some(meta)).map_err(|e| bad(e.to_string()))?;
-        sorted(&bytes).ok_or_else(|| bad("the header cannot be sorted".to_owned()))
-    }
-
-    /// Writes the file beside and renames it into place.
-    pub fn write(&self, path: &Path) -> Result<(), ProfileError> {
-        let io = |error| ProfileError::Io { path: path.to_owned(), error };
-        crate::file::replace(path, &self.to_bytes()?).map_err(io)
-    }
-
-    /// Reads a file; the twins for prompt tokens and the norms may be missing and are then zero.
-    ///
-    /// # Errors
-    ///
-    /// [`ProfileError`] when it is no profile, of another version, or its tensors do not agree.
-    pub fn read(path: &Path) -> Result<Profile, ProfileError> {
-        let bytes = std::fs::read(path)
-            .map_err(|error| ProfileError::Io { path: path.to_owned(), error })?;
-        Profile::parse(&bytes).map_err(|what| ProfileError::Bad { path: path.to_owned(), what })
-    }
-
-    /// The same from bytes; the error says what is wrong.
-    pub fn parse(bytes: &[u8]) -> Result<Profile, String> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
-        let meta = header.metadata().clone().unwrap_or_default();
-        let text = |key: &str| meta.get(key).cloned().ok_or(format!("{key:?} is missing"));
-        let number = |key: &str| text(key)?.parse::<u64>().map_err(|e| format!("{key:?}: {e}"));
-        if text("format")? != FORMAT {
-            return Err(format!(
-                "format {:?} is not known; this version reads {FORMAT:?}",
-                text("format")?
-            ));
-        }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
-        let counts = file.tensor("counts").map_err(|e| e.to_string())?;
-        let [layers, experts, top_k] = *counts.shape() else {
-            return Err(format!(
-                "counts has shape {:?}, not [layers, experts, top_k]",
-                counts.shape()
-            ));
-        };
-        let taps = |prefix: &str| -> Result<Taps, String> {
-            let mut taps = Taps::new(layers, experts, top_k);
-            if let Ok(view) = file.tensor(&format!("{prefix}counts")) {
-                fill(
-                    &view,
-                    Dtype::I64,
-                    &[layers, experts, top_k],
-                    &mut taps.counts,
-                    i64::from_le_bytes,
-                )?;
-            }
-            for (name, shape, into) in [
-                ("gate_mass", &[layers, experts, top_k][..], &mut taps.gate_mass),
-                ("output_norm", &[layers, experts], &mut taps.output_norm),
-                ("gated_norm", &[layers, experts], &mut taps.gated_norm),
-            ] {
-                if let Ok(view) = file.tensor(&format!("{prefix}{name}")) {
-                    fill(&view, Dtype::F64, shape, into, f64::from_le_bytes)?;
-                }
-            }
-            if taps.gate_mass.iter().chain(&taps.gated_norm).any(|v| !v.is_finite() || *v < 0.0)
-                || taps.counts.iter().any(|v| *v < 0)
-            {
-                return Err("a count or a mass is negative or not a number".to_owned());
-            }
-            Ok(taps)
-        };
-        Ok(Profile {
-            layers,
-            experts,
-            top_k,
-            parent: text("parent")?,
-            architecture: text("architecture")?,
-            domain: text("domain")?,
-            source: text("source").unwrap_or_default(),
-            tokens: number("tokens")?,
-            prompt_tokens: number("prompt_tokens")?,
-            all: taps("")?,
-            prompt: taps("prompt.")?,
-        })
-    }
-}
-
-/// The same file with the keys of its header in order: equal profiles are equal files, whatever order a map gave.
-fn sorted(bytes: &[u8]) -> Option<Vec<u8>> {
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    let (header, data) =
-        rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    // serde_json's own map is sorted.
-    let header: serde_json::Value = serde_json::from_slice(header).ok()?;
-    let mut header = serde_json::to_vec(&header).ok()?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())
-}
-
-fn fill<T>(
-    view: &TensorView<'_>,
-    kind: Dtype,
-    shape: &[usize],
-    into: &mut [T],
-    read: fn([u8; 8]) -> T,
-) -> Result<(), String> {
-    if view.dtype() != kind || view.shape() != shape {
-        let (got, has) = (view.shape(), view.dtype());
-        return Err(format!("a tensor is {has:?} {got:?}; {kind:?} {shape:?} was expected"));
-    }
-    into.iter_mut().zip(view.data().as_chunks::<8>().0).for_each(|(to, from)| *to = read(*from));
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> Profile {
-        let mut p = Profile::new(&Shape::of_experts(2, 4, 2), "abc", "law");
-        p.all.counts[3] = 5;
-        p.all.gate_mass[3] = 2.5;
-        p.prompt.gated_norm[7] = 0.25;
-        (p.tokens, p.prompt_tokens) = (5, 3);
-        p
-    }
-
-    #[test]
-    fn round_trip_and_sum() {
-        let p = sample();
-        assert_eq!(Profile::parse(&p.to_bytes().unwrap()).unwrap(), p);
-        assert!((0..20).all(|_| p.to_bytes().unwrap() == sample().to_bytes().unwrap()));
-        let mut twice = p.clone();
-        twice.add(&p).unwrap();
-        assert_eq!((twice.tokens, twice.all.counts[3], twice.prompt.gated_norm[7]), (10, 10, 0.5));
-        assert_eq!(twice.layer_gate_mass(0), [0.0, 5.0, 0.0, 0.0]);
-        let mut other = Profile::new(&Shape::of_experts(2, 4, 2), "another parent", "law");
-        assert!(other.add(&p).is_err());
-    }
-
-    #[test]
-    fn hostile_files_are_refused() {
-        let good = sample().to_bytes().unwrap();
-        for cut in 0..good.len().min(400) {
-            assert!(Profile::parse(&good[..cut]).is_err());
-        }
-        let text = String::from_utf8_lossy(&good).replace("profile/1", "profile/9").into_bytes();
-        assert!(Profile::parse(&text).is_err());
+    /// Tokens that chose each expert of a layer, at whatever rank.
+    pub fn layer_counts(&self, layer: usize) -> Vec<i64> {
+        let (e, k) = (self.experts, self.top_k);
+        self.all.counts[layer * e * k..(layer + 1) * e * k]
+            .chunks(k.max(1))
+            .map(|ranks| ranks.iter().sum())
+            .collect()
     }
 }

@@ -212,4 +212,12 @@ fn count(profile: &mut Profile, layer: usize, ran: &Ran, prompt: bool) {
             taps.gated_norm[at] += f64::from(gate * norm);
         }
     }
+    if let Some(pairs) = &mut profile.pairs {
+        let pairs = &mut pairs[layer * experts * experts..][..experts * experts];
+        for &(a, _) in &ran.full {
+            for &(b, _) in &ran.full {
+                pairs[a * experts + b] += 1;
+            }
+        }
+    }
 }

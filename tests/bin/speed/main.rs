@@ -8,11 +8,12 @@
 //! use in memory.
 //!
 //! Absent: requests, sampling, text; `reports` has what each kind of run prints, `measure` runs steps, `warming` moves
-//! experts, `machine` asks the system.  Who runs this and llama.cpp in turn is `tests/speed/run.py`; who counts its
-//! instructions is `tests/speed/instructions.py`.
+//! experts, `profiling` reads a corpus, `machine` asks the system.  Who runs this and llama.cpp in turn is
+//! `tests/speed/run.py`; who counts its instructions is `tests/speed/instructions.py`.
 
 mod machine;
 mod measure;
+mod profiling;
 mod reports;
 mod warming;
 
@@ -68,6 +69,9 @@ struct Args {
     /// Instead: how quickly the experts of a quarter of every layer come into memory, and memory is copied.
     #[arg(long, conflicts_with_all = ["streams", "taps", "taps_cost"])]
     warming: bool,
+    /// Instead: how quickly a corpus is profiled, beside a prefill of the same tokens.
+    #[arg(long, conflicts_with_all = ["streams", "taps", "taps_cost", "warming"])]
+    profiling: bool,
     /// Instead: bytes a second that the threads read from memory.
     #[arg(long, conflicts_with_all = ["file", "streams"])]
     bandwidth: bool,
@@ -85,6 +89,7 @@ fn main() -> Result<(), String> {
     let threads = machine::processors();
     let found = match (&args.file, args.streams) {
         (None, _) => json!({ "bandwidth": machine::bandwidth(threads) }),
+        (Some(file), _) if args.profiling => profiling::report(file, args.device, args.repeat)?,
         (Some(file), _) if args.warming => warming::report(file, args.device, args.repeat)?,
         (Some(file), _) if args.taps_cost => {
             reports::taps_cost(&args, Bench::open(file, args.device, false)?)?

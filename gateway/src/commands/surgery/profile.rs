@@ -1,49 +1,266 @@
-//! `surgery profile`: what the parent's router does on a corpus.
+//! `surgery profile`: what the parent's router does on a domain, from one of several sources.
+//!
+//! A source is a function below that gives a [`Made`].  What all have in common is in [`run`]: nothing is written of a
+//! profile that a mask could not be made from.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Args;
-use serde_json::json;
+use clap::{ArgGroup, Args, ValueEnum};
+use engine::{Profile, ProfileError, SamplingParams, hash};
+use serde_json::{Value, json};
+use surgery::answers::{Asking, answer};
 use surgery::corpus::Corpus;
-use surgery::profile;
+use surgery::profile::{Checkpoint, Plan, Profiled, checkpoint_of, run as read_corpus, usable};
+use surgery::stability::Settle;
 
 use super::{Bench, failed};
-use crate::cli::ParentPath;
+use crate::cli::{Cli, ParentPath};
 use crate::commands::terminal::{Bar, Failure, result};
+use crate::defaults::defaults;
+use crate::path::TEMPERATURE;
+
+/// Time between two checkpoints: what a kill costs at most.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("from").required(true))]
 pub struct ProfileArgs {
     /// The parent [default: as the settings say, else the embedded nano parent]
     #[arg(long, value_name = "GGUF")]
     pub parent: Option<ParentPath>,
     /// Lines of text, messages or questions; .jsonl or .jsonl.xz
-    #[arg(long, value_name = "FILE")]
-    pub corpus: PathBuf,
+    #[arg(long, value_name = "FILE", group = "from")]
+    pub corpus: Option<PathBuf>,
+    /// Instead: counts that llama.cpp's llama-imatrix made, as GGUF.  They know how often each expert was chosen, which
+    /// is the score `frequency`, but neither ranks nor gates
+    #[arg(long, value_name = "FILE", group = "from")]
+    pub imatrix: Option<PathBuf>,
+    /// Instead: what the gateway counted of the domain's traffic, of this home.  It is the file
+    /// traffic/DOMAIN.profile there, checked
+    #[arg(long, group = "from")]
+    pub traffic: bool,
+    /// Instead: the sum of profiles of one parent, token by token: the longer one weighs more
+    #[arg(long, value_name = "X.profile", num_args = 2.., group = "from")]
+    pub merge: Vec<PathBuf>,
     /// Only lines of this domain and those without a label
-    #[arg(long, value_name = "NAME")]
-    pub domain: String,
-    /// Tokens at most
+    #[arg(long, value_name = "NAME", required_unless_present = "merge")]
+    pub domain: Option<String>,
+    /// Tokens at most, spread over the corpus
     #[arg(long, value_name = "N")]
     pub tokens: Option<u64>,
+    /// Stop when masks of the two halves of what was read agree so well, and the last doubling of it changed less than
+    /// 1 % of the mask; 0 to 1, a Jaccard index
+    #[arg(long, value_name = "A", default_value_t = 0.95)]
+    pub until: f64,
+    /// Read on after the mask has settled
+    #[arg(long, conflicts_with = "until")]
+    pub all: bool,
+    /// Count which experts are chosen together, too
+    #[arg(long, requires = "corpus")]
+    pub pairs: bool,
+    /// Who answers the questions: the corpus, or the parent, whose answers are kept beside the profile
+    #[arg(long, value_enum, default_value_t = Answers::Corpus, requires = "corpus")]
+    pub answers: Answers,
+    /// Tokens of each of the parent's answers at most
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub answer_tokens: usize,
+    /// The parent's answers are drawn with it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Go on with fewer than four tokens for each expert of a layer
+    #[arg(long)]
+    pub force: bool,
     #[arg(long, value_name = "X.profile")]
     pub out: PathBuf,
 }
 
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Answers {
+    Corpus,
+    Parent,
+}
+
+/// A profile, what else there is to say in JSON, and in words.
+struct Made {
+    profile: Profile,
+    more: Value,
+    words: String,
+    /// To be removed when the profile is there.
+    checkpoint: Option<PathBuf>,
+}
+
 /// Runs the step.
-pub fn run(bench: &Bench<'_>, args: &ProfileArgs) -> Result<(), Failure> {
-    let corpus = Corpus::at(&args.corpus);
-    let reading = bench.reading(&corpus, Some(bench.domain(&args.domain)?), args.tokens);
+pub fn run(cli: &Cli, args: &ProfileArgs) -> Result<(), Failure> {
+    if !(0.0..=1.0).contains(&args.until) {
+        return Err(Failure::usage("an agreement is between 0 and 1").at("until"));
+    }
+    let Made { profile, more, words, checkpoint } = match &args.merge[..] {
+        [] => {
+            let bench = Bench::new(cli, args.parent.as_ref())?;
+            let domain = bench.domain(args.domain.as_deref().unwrap_or_default())?;
+            match (&args.corpus, &args.imatrix) {
+                (Some(corpus), _) => from_corpus(&bench, args, &Corpus::at(corpus), domain)?,
+                (None, Some(file)) => {
+                    let model = &bench.parent.model;
+                    let profile = surgery::imatrix::profile(file, model, domain);
+                    of_parent(&bench, args, profile.map_err(failed("imatrix", "imatrix"))?)?
+                }
+                (None, None) => of_parent(&bench, args, counted(&bench, domain)?)?,
+            }
+        }
+        files => merged(args, files)?,
+    };
+    profile.write(&args.out).map_err(failed("io", "out"))?;
+    if let Some(checkpoint) = checkpoint {
+        // Most runs are too short to leave one.
+        let _ = fs::remove_file(checkpoint);
+    }
+    let mut done = json!({
+        "out": args.out, "domain": profile.domain, "tokens": profile.tokens,
+        "prompt_tokens": profile.prompt_tokens, "parent": profile.parent,
+        "agreement": profile.agreement, "source": profile.source,
+    });
+    if let (Value::Object(done), Value::Object(more)) = (&mut done, more) {
+        done.extend(more);
+    }
+    result(cli, &done, |_| {
+        let (out, tokens, domain) = (args.out.display(), profile.tokens, &profile.domain);
+        format!("{out}: {tokens} tokens of {domain}{words}\n")
+    })
+}
+
+/// Reads a corpus, the parent's own answers to it if so asked.
+fn from_corpus(
+    bench: &Bench<'_>,
+    args: &ProfileArgs,
+    corpus: &Corpus,
+    domain: &str,
+) -> Result<Made, Failure> {
     bench.warm();
     let mut bar = Bar::new(bench.cli);
-    let taps = profile::profile(&bench.parent, reading, &mut |d, t, w| bar.show(d, t, w))
-        .map_err(failed("profile", "corpus"))?;
-    drop(bar);
-    taps.write(&args.out).map_err(failed("io", "out"))?;
-    let done = json!({
-        "out": args.out, "domain": taps.domain, "tokens": taps.tokens,
-        "prompt_tokens": taps.prompt_tokens, "parent": taps.parent,
+    let (mut answered, mut answers) = (Value::Null, None);
+    if args.answers == Answers::Parent {
+        let out = args.out.with_extension("answers.jsonl");
+        let asking = Asking {
+            corpus,
+            domains: &bench.loaded.domains,
+            domain: Some(domain),
+            sampling: sampling(bench, domain),
+            seed: args.seed,
+            max_tokens: args.answer_tokens.max(1),
+            tokens: args.tokens,
+            out: &out,
+        };
+        let done = answer(&bench.parent, &asking, &mut |d, t, w| bar.show(d, t, w));
+        let done = done.map_err(failed("answers", "answers"))?;
+        answered = json!({ "file": out, "made": done });
+        answers = Some(Corpus::at(&out));
+    }
+    // Answers are as many as the bound allows already.
+    let (corpus, tokens) = match &answers {
+        Some(answers) => (answers, None),
+        None => (corpus, args.tokens),
+    };
+    let path = checkpoint_of(&args.out);
+    let plan = Plan {
+        reading: bench.reading(corpus, Some(domain), tokens),
+        pairs: args.pairs,
+        signatures: true,
+        settle: (!args.all).then(|| Settle { agreement: args.until, ..Settle::default() }),
+        force: args.force,
+        checkpoint: Some(Checkpoint { path: &path, every: CHECKPOINT_EVERY }),
+    };
+    let read = read_corpus(&bench.parent, plan, &mut |d, t, w| bar.show(d, t, w));
+    let Profiled { profile, items, rounds, settled, resumed, warnings } =
+        read.map_err(failed("profile", "corpus"))?;
+    let mut words = format!(" in {items} items");
+    if let Some(agreement) = profile.agreement {
+        words += &format!("; masks of its halves agree by {agreement:.3}");
+    }
+    if let Some(change) = rounds.last().and_then(|round| round.change) {
+        words += &format!(", its last doubling changed {:.1} % of the mask", 100.0 * change);
+    }
+    if settled {
+        words += "; it has settled, the rest was not read";
+    }
+    if let Some(file) = &answers {
+        words += &format!("\nthe parent's answers are in {}", file.path().display());
+    }
+    for warning in &warnings {
+        words += &format!("\nwarning: {warning}");
+    }
+    let more = json!({
+        "items": items, "settled": settled, "rounds": rounds, "resumed_items": resumed,
+        "answers": answered, "warnings": warnings,
     });
-    result(bench.cli, &done, |_| {
-        format!("{}: {} tokens of {}\n", args.out.display(), taps.tokens, taps.domain)
+    Ok(Made { profile, more, words, checkpoint: Some(path) })
+}
+
+/// What the gateway counted.
+fn counted(bench: &Bench<'_>, domain: &str) -> Result<Profile, Failure> {
+    let file = bench.home.join("traffic").join(format!("{domain}.profile"));
+    Profile::read(&file).map_err(|error| match error {
+        ProfileError::Io { error, .. } if error.kind() == ErrorKind::NotFound => {
+            let home = bench.home.display();
+            let message = format!(
+                "no traffic of {domain} was counted in {home}; serve it first, or name its --home"
+            );
+            failed("traffic", "traffic")(message)
+        }
+        error => failed("traffic", "traffic")(error.to_string()),
     })
+}
+
+/// One that was made elsewhere.
+fn of_parent(bench: &Bench<'_>, args: &ProfileArgs, profile: Profile) -> Result<Made, Failure> {
+    let model = &bench.parent.model;
+    usable(&profile, model.shape(), &model.parent(), args.force)
+        .map_err(failed("profile", "parent"))?;
+    let mut warnings = Vec::new();
+    if !profile.known.ranks {
+        warnings.push("it knows how often experts were chosen, not at which rank or gate: use --score frequency");
+    }
+    let words = warnings.iter().map(|warning| format!("\nwarning: {warning}")).collect();
+    Ok(Made { profile, more: json!({ "warnings": warnings }), words, checkpoint: None })
+}
+
+/// The sum of several.
+fn merged(args: &ProfileArgs, files: &[PathBuf]) -> Result<Made, Failure> {
+    let failed = failed("profile", "merge");
+    let mut sum: Option<Profile> = None;
+    let mut hashes = Vec::new();
+    for file in files {
+        let profile = Profile::read(file).map_err(|e| failed(e.to_string()))?;
+        hashes.push(hash::file(file).map_err(|e| failed(format!("{}: {e}", file.display())))?);
+        match &mut sum {
+            None => sum = Some(profile),
+            Some(sum) => sum.add(&profile).map_err(|e| failed(e.to_string()))?,
+        }
+    }
+    let mut profile = sum.ok_or_else(|| failed("nothing to merge".to_owned()))?;
+    if let Some(domain) = &args.domain {
+        profile.domain.clone_from(domain);
+    }
+    profile.source = format!("the sum of {}", hashes.join(", "));
+    let words = format!(", the sum of {} profiles", files.len());
+    Ok(Made { profile, more: json!({ "merged": hashes }), words, checkpoint: None })
+}
+
+/// The domain's sampling, else the parent's, as when a question is asked.
+fn sampling(bench: &Bench<'_>, domain: &str) -> SamplingParams {
+    let domain = bench.loaded.domains.get(domain);
+    let said = defaults(domain, None, bench.parent.model.sampling());
+    let plain = SamplingParams::default();
+    SamplingParams {
+        temperature: said.temperature.unwrap_or(TEMPERATURE),
+        top_k: said.top_k.unwrap_or(plain.top_k),
+        top_p: said.top_p.unwrap_or(plain.top_p),
+        min_p: said.min_p.unwrap_or(plain.min_p),
+        repetition_penalty: said.repetition_penalty.unwrap_or(plain.repetition_penalty),
+        ..plain
+    }
 }

@@ -1,0 +1,87 @@
+//! What a profile must be for a mask to be made from it.
+
+use engine::{Known, Profile, Shape, Taps};
+
+use super::ProfileError;
+
+/// Tokens for each expert of a layer below which its share is a guess.
+const TOKENS_PER_EXPERT: u64 = 4;
+
+/// Tokens that a profile of this parent needs at least.
+pub fn needed(shape: &Shape) -> u64 {
+    TOKENS_PER_EXPERT * shape.experts as u64
+}
+
+/// That a profile is of this parent, whole, and long enough unless that is forced.
+///
+/// # Errors
+///
+/// The first thing that is wrong, by name and number.
+pub fn usable(
+    profile: &Profile,
+    shape: &Shape,
+    parent: &str,
+    force: bool,
+) -> Result<(), ProfileError> {
+    if profile.parent != parent {
+        let (profile, parent) = (profile.parent.clone(), parent.to_owned());
+        return Err(ProfileError::OtherParent { profile, parent });
+    }
+    let (has, wants) = (
+        [profile.layers, profile.experts, profile.top_k],
+        [shape.layers, shape.experts, shape.top_k],
+    );
+    if has != wants {
+        let (profile, parent) = (format!("{has:?}"), format!("{wants:?}"));
+        return Err(ProfileError::Shape { profile, parent });
+    }
+    finite(profile)?;
+    let more = needed(shape).saturating_sub(profile.tokens);
+    if more > 0 && !force {
+        let (tokens, experts) = (profile.tokens, shape.experts);
+        return Err(ProfileError::Few { tokens, experts, more });
+    }
+    unreached(profile, shape)
+}
+
+/// What of a profile a score needs that was not measured, if anything; a mask by that score would be one by another.
+pub fn lacks(known: Known, score: &str) -> Option<&'static str> {
+    match score {
+        "frequency" => None,
+        "rank" => (!known.ranks).then_some("ranks"),
+        "gate" => (!known.gates).then_some("gates"),
+        // All others are of norms, and some of gates too.
+        _ => (!known.norms).then_some("norms"),
+    }
+}
+
+/// That every layer with experts was reached, if any token was read.
+///
+/// # Errors
+///
+/// [`ProfileError::Unreached`].
+pub fn unreached(profile: &Profile, shape: &Shape) -> Result<(), ProfileError> {
+    let never = |layer: &usize| {
+        shape.routed[*layer] && profile.layer_counts(*layer).iter().all(|count| *count == 0)
+    };
+    match (0..shape.layers).find(never).filter(|_| profile.tokens > 0) {
+        Some(layer) => Err(ProfileError::Unreached { layer, experts: shape.experts_in(layer) }),
+        None => Ok(()),
+    }
+}
+
+/// That gates and norms are numbers.
+pub(super) fn finite(profile: &Profile) -> Result<(), ProfileError> {
+    let (e, k) = (profile.experts.max(1), profile.top_k.max(1));
+    let Taps { gate_mass, output_norm, gated_norm, .. } = &profile.all;
+    for (what, sums, each) in
+        [("gate", gate_mass, k), ("output norm", output_norm, 1), ("gated norm", gated_norm, 1)]
+    {
+        if let Some(at) = sums.iter().position(|sum| !sum.is_finite()) {
+            let (layer, expert) = (at / (e * each), at / each % e);
+            let (value, tokens) = (sums[at], profile.tokens);
+            return Err(ProfileError::NotFinite { layer, expert, what, value, tokens });
+        }
+    }
+    Ok(())
+}
