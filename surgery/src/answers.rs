@@ -344,9 +344,9 @@ mod tests {
         let prompts: Vec<String> = items.iter().map(prompt).collect();
         assert_eq!(prompts, ["What is 2 + 2?\nA. 3\nB. 4", "Who may sue?", "Say a word."]);
         assert!(!text.contains("not this") && !text.contains("nor this"));
-        // Killed within the second line: the same file in the end.
+        // Killed within the second line, however much of it was there: the same file in the end.
         let end = text.find('\n').unwrap() + 9;
-        fs::write(&out, &text[..end]).unwrap();
+        fs::write(&out, text[..end].to_owned() + &"x".repeat(9999)).unwrap();
         let again = run(&asking).unwrap();
         assert_eq!((again.questions, again.before), (3, 1));
         assert_eq!(fs::read_to_string(&out).unwrap(), text);
