@@ -1,8 +1,9 @@
-//! The command line: names, flags and help of every command; nothing runs here.  Those of surgery's steps are in the
-//! steps' own files.
+//! The command line: names, flags and help of every command; nothing runs here.
 //!
 //! To add a command: a variant of [`Command`] with an example in its help, and
 //! its arm in `commands::run`.  `tests` has clap check the declarations.
+
+pub mod surgery;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,8 +11,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use config::{Bytes, Device, Precision};
 use router_model::train::Source;
-
-use crate::commands::surgery::Surgery;
+use surgery::Surgery;
 
 /// One OpenAI-compatible endpoint in front of a college of experts.
 #[derive(Debug, Parser)]

@@ -10,7 +10,7 @@ mod route;
 mod serve;
 mod specialists;
 mod supervisor;
-pub(crate) mod surgery;
+mod surgery;
 mod terminal;
 
 use std::ffi::OsString;

@@ -102,6 +102,9 @@ fn make(job: &Job) -> Result<Made, MakeError> {
         domain: domain.clone(),
         score: mask::DEFAULT,
         request,
+        settle: None,
+        // How much traffic is enough the settings say.
+        force: true,
         folder: college.home.join("traffic").join("made").join(id),
     };
     let report = shop.from_profile(&recipe, seen, &mut |_, _, _| ())?;

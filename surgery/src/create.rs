@@ -1,4 +1,4 @@
-//! Makes a specialist: profile, mask, verify, evaluate, register.
+//! Makes a specialist: profile, coherence, mask, verify, evaluate, register.
 //!
 //! In: a parent, and a corpus of one domain or a profile of its traffic.  Out: a
 //! registered specialist and a [`Report`].  Each step leaves its file in the
@@ -6,13 +6,13 @@
 //! there and was made from the same things is not done again, so that an
 //! interrupted run goes on where it stopped.
 //!
-//! Nothing is registered that was not verified.  What the evaluation says is
-//! reported, not judged.
+//! Nothing is registered that was not verified.  What coherence and evaluation
+//! say is reported, not judged: the page in the work folder shows it.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::{Domain, Domains};
 use engine::{MaskFile, MaskFileError, Profile, hash};
@@ -20,10 +20,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use specialists::{Created, Evaluation, Manifest, Registry, RegistryError, State, valid_id};
 use thiserror::Error;
 
+use crate::coherence::report::ReportError;
+use crate::coherence::{self, Verdict};
 use crate::corpus::{Corpus, CorpusError, Part};
-use crate::evaluate::{self, Column, Controls, EvaluateError, Kind, Table};
-use crate::mask::{self, MaskError, Request, Score, Target};
-use crate::profile::{self, ProfileError};
+use crate::evaluate::document::Source;
+use crate::evaluate::{Column, Controls, EvaluateError, Found, Given, Kind, Parts, Study, Table};
+use crate::mask::{self, Made as Chosen, MaskError, Order, Request, Score, Target, Warning};
+use crate::profile::{self, Checkpoint, Plan, ProfileError};
+use crate::report::{self, ReportError as PageError};
+use crate::stability::Settle;
 use crate::tokens::{self, Reading, TokensError, Window};
 use crate::verify::{self, VerifyError};
 use crate::{Parent, Progress};
@@ -33,6 +38,9 @@ const CONTROLS: Controls = Controls { draws: 3, seed: 1 };
 
 /// Tokens of the corpus that probes are taken from.
 const PROBED: u64 = 2048;
+
+/// Time between two checkpoints of the profile: what a kill costs at most.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 /// What specialists are made with.
 #[derive(Clone, Copy)]
@@ -51,6 +59,10 @@ pub struct Recipe {
     pub domain: String,
     pub score: Score,
     pub request: Request,
+    /// When enough of the corpus was read; `None` reads all of it.
+    pub settle: Option<Settle>,
+    /// Go on with fewer than four tokens for each expert.
+    pub force: bool,
     /// Profile, mask and reports.
     pub folder: PathBuf,
 }
@@ -80,8 +92,12 @@ pub struct Report {
     /// By layer, on the profile it was made from.
     pub coverage: Vec<f64>,
     pub mask_sha256: String,
+    /// Whether one mask will do; `None` where there are too few items to say.
+    pub coherence: Option<coherence::Report>,
     pub verification: verify::Report,
     pub evaluation: Option<Table>,
+    /// What to know before it is relied on.
+    pub warnings: Vec<String>,
     /// Where the files are.
     pub folder: PathBuf,
     /// Where it is registered.
@@ -115,6 +131,10 @@ pub enum CreateError {
     #[error(transparent)]
     MaskFile(#[from] MaskFileError),
     #[error(transparent)]
+    Coherence(#[from] ReportError),
+    #[error(transparent)]
+    Page(#[from] PageError),
+    #[error(transparent)]
     Verify(#[from] VerifyError),
     #[error("not registered: the check {check:?} failed: {detail}")]
     Unverified { check: String, detail: String },
@@ -136,6 +156,8 @@ impl Recipe {
             domain: domain.to_owned(),
             score: mask::DEFAULT,
             request: Request { target: Target::Share(0.5), uniform: true },
+            settle: Some(Settle::default()),
+            force: false,
             folder: home.join("work").join(domain),
         }
     }
@@ -181,15 +203,25 @@ impl Workshop<'_> {
         let held_out = (!short).then_some(held_out);
         folder(&recipe.folder)?;
         let path = recipe.file("profile");
-        let source = own.source()?;
+        let checkpoint = profile::checkpoint_of(&path);
+        let plan = Plan {
+            reading: own,
+            pairs: false,
+            signatures: true,
+            settle: recipe.settle,
+            force: recipe.force,
+            checkpoint: Some(Checkpoint { path: &checkpoint, every: CHECKPOINT_EVERY }),
+        };
         let of = |p: &Profile| (p.parent.clone(), p.domain.clone(), p.source.clone());
-        let wanted = (parent.model.parent(), domain.id.clone(), source);
+        let wanted = (parent.model.parent(), domain.id.clone(), plan.source()?);
         let before = Profile::read(&path).ok().filter(|profile| of(profile) == wanted);
         let profile = match before {
             Some(profile) => profile,
             None => {
-                let profile = profile::profile(parent, own, progress)?;
+                let profile = profile::run(parent, plan, progress)?.profile;
                 profile.write(&path)?;
+                // Short runs leave none.
+                let _ = fs::remove_file(&checkpoint);
                 profile
             }
         };
@@ -238,15 +270,28 @@ impl Workshop<'_> {
             return Err(CreateError::OtherDomain { profile, domain });
         }
         let profile_sha256 = hash::file(made.path).map_err(io(made.path))?;
-        let file = mask::from_profile(profile, &profile_sha256, recipe.score, recipe.request)?;
-        mask::reached(profile, &parent.model.shape().routed)?;
+        let mut warnings = profile::warnings(profile, parent.model.shape());
+        let order = Order {
+            routed: Some(&parent.model.shape().routed),
+            force: recipe.force,
+            ..Order::plain(recipe.score, recipe.request)
+        };
+        let Chosen { file, warnings: more, .. } = mask::make(profile, &profile_sha256, &order)?;
+        // That tokens are few was said.
+        let more = more.iter().filter(|warning| !matches!(warning, Warning::FewTokens { .. }));
+        warnings.extend(more.map(ToString::to_string));
         let text = file.to_json()?;
         let mask_sha256 = hash::hex(text.as_bytes());
         let path = recipe.file("mask.json");
         engine::file::replace(&path, text.as_bytes()).map_err(io(&path))?;
+        let coherence = coherent(profile, &file, recipe, &made)?;
+        if let Some(found) = coherence.as_ref().filter(|found| found.verdict != Verdict::One) {
+            warnings.push(found.headline());
+        }
         let (read, held_out) = made.texts.unzip();
         let held_out = held_out.flatten();
-        let masked = Masked { parent, file: &file, sha256: &mask_sha256, recipe };
+        let of = (profile, &profile_sha256[..]);
+        let masked = Masked { parent, file: &file, sha256: &mask_sha256, profile: of, recipe };
         let verification = masked.verified(read, progress)?;
         let evaluation = held_out.map(|text| masked.evaluated(text, progress)).transpose()?;
         let manifest = Manifest {
@@ -277,8 +322,10 @@ impl Workshop<'_> {
             experts: file.experts,
             coverage: file.coverage,
             mask_sha256,
+            coherence,
             verification,
             evaluation,
+            warnings,
             folder: recipe.folder.clone(),
             registered: registry.folder().join(&recipe.id),
         })
@@ -315,11 +362,31 @@ fn servable(domains: &Domains, recipe: &Recipe) -> Result<Domain, CreateError> {
     }
 }
 
+/// Whether one mask will do, where the profile can say; its files are in a folder of their own.
+fn coherent(
+    profile: &Profile,
+    file: &MaskFile,
+    recipe: &Recipe,
+    made: &Made,
+) -> Result<Option<coherence::Report>, CreateError> {
+    let layers = file.experts.iter().filter(|kept| **kept > 0);
+    let keep = layers.clone().sum::<usize>() / layers.count().max(1);
+    let Ok(report) = coherence::judge(profile, coherence::Question { keep, seed: 1 }) else {
+        // Profiles of traffic have no items, and short corpora too few.
+        return Ok(None);
+    };
+    let corpus = made.texts.map(|(reading, _)| reading.corpus);
+    report.write(&recipe.folder.join("coherence"), &profile.source, corpus)?;
+    Ok(Some(report))
+}
+
 /// A mask on its way to be registered.
 struct Masked<'a> {
     parent: &'a Parent,
     file: &'a MaskFile,
     sha256: &'a str,
+    /// What it was made from, and the hash of its file.
+    profile: (&'a Profile, &'a str),
     recipe: &'a Recipe,
 }
 
@@ -358,20 +425,42 @@ impl Masked<'_> {
         }
     }
 
-    /// The table of an earlier run or a new one.
+    /// The table of an earlier run or a new one; the page is in a folder of its own.
     fn evaluated(&self, held_out: Reading, progress: Progress) -> Result<Table, CreateError> {
-        let path = self.recipe.folder.join("evaluation.json");
+        let folder = self.recipe.folder.join("evaluation");
+        let path = folder.join("made.json");
         let source = held_out.source()?;
         let same = |e: &Evaluated| e.mask_sha256 == self.sha256 && e.held_out == source;
         if let Some(before) = read::<Evaluated>(&path).filter(same) {
             return Ok(before.table);
         }
         let windows = tokens::collect(&self.parent.model, held_out)?;
-        let column = Column { name: self.file.domain.clone(), windows };
-        let masks = std::slice::from_ref(self.file);
-        let table = evaluate::evaluate(self.parent, masks, &[column], CONTROLS, progress)?;
-        let mask_sha256 = self.sha256.to_owned();
-        let evaluated = Evaluated { mask_sha256, held_out: source, table };
+        let columns = [Column { name: self.file.domain.clone(), windows }];
+        let parts_folder = folder.join("parts");
+        let parts = Parts::at(&parts_folder).map_err(io(&parts_folder))?;
+        let given = [Given { file: self.file.clone(), sha256: self.sha256.to_owned() }];
+        let (profile, profile_sha256) = self.profile;
+        let profiles = [(profile.clone(), profile_sha256.to_owned())];
+        let study =
+            Study::new(self.parent, &given, std::slice::from_ref(profile), CONTROLS, &parts)?;
+        let text = study.text(&columns, progress)?;
+        let table = Table::new(&study.subjects, &text, self.parent.model.parent());
+        let found = Found { text: Some(text), questions: None };
+        let corpus = Source {
+            role: "corpus".to_owned(),
+            name: held_out.corpus.name(),
+            sha256: held_out.corpus.sha256().map_err(TokensError::from)?,
+        };
+        let document = study.document(found, &profiles, vec![corpus], "surgery create".to_owned());
+        write(&folder.join("evaluation.json"), &document)?;
+        for (name, text) in [
+            ("evaluation.md", report::markdown(&document)),
+            ("evaluation.html", report::html(&document)?),
+        ] {
+            let path = folder.join(name);
+            engine::file::replace(&path, text.as_bytes()).map_err(io(&path))?;
+        }
+        let evaluated = Evaluated { mask_sha256: self.sha256.to_owned(), held_out: source, table };
         write(&path, &evaluated)?;
         Ok(evaluated.table)
     }
@@ -490,7 +579,10 @@ mod tests {
         assert_eq!(manifest.created.corpus_sha256, corpus);
         // Two items in forty are held back.
         let profile = Profile::read(&made.folder.join("law.profile")).unwrap();
-        assert_eq!(profile.source, format!("corpus {corpus}, 19 of 20 items"));
+        let source = format!("corpus {corpus}, 19 of 20 items, until halves agree by 0.95");
+        assert_eq!(profile.source, source);
+        assert!(made.folder.join("evaluation/evaluation.html").exists());
+        assert_eq!(made.coherence.map(|c| c.items), Some(profile.signatures.unwrap().items.len()));
     }
 
     #[test]
@@ -504,7 +596,8 @@ mod tests {
         let wider = Recipe { request, ..recipe.clone() };
         assert_eq!(run(&stage, &wider).1, ["verify", "evaluate law"]);
         // Interrupted while writing: what cannot be read was not done.
-        fs::write(recipe.folder.join("evaluation.json"), "{").unwrap();
+        fs::write(recipe.folder.join("evaluation/made.json"), "{").unwrap();
+        fs::remove_dir_all(recipe.folder.join("evaluation/parts")).unwrap();
         assert_eq!(run(&stage, &wider).1, ["evaluate law"]);
         // Another corpus of the same name: all of it.
         let more = fs::read_to_string(&stage.2).unwrap() + "{\"text\": \"hereby\"}\n";
@@ -540,7 +633,10 @@ mod tests {
         for line in ["{\"text\": \"abc\"}\n", "{\"text\": \"abcd\", \"domain\": \"gardening\"}\n"] {
             fs::write(&stage.2, line).unwrap();
             let recipe = Recipe::usual(&stage.0.path("home"), "gardening");
-            let made = run(&stage, &recipe).0.unwrap();
+            let few = run(&stage, &recipe).0.unwrap_err().to_string();
+            assert!(few.contains("more are needed for four each"), "{few}");
+            let made = run(&stage, &Recipe { force: true, ..recipe }).0.unwrap();
+            assert!(made.warnings.iter().any(|w| w.contains("tokens")), "{:?}", made.warnings);
             assert!(made.verification.passed && made.evaluation.is_none());
             assert_eq!((made.id.as_str(), made.domain.as_str()), ("gardening", "gardening"));
         }

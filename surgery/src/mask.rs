@@ -187,15 +187,13 @@ pub struct Made {
 /// [`MaskError`]; never a partial mask.
 pub fn make(profile: &Profile, sha256: &str, order: &Order) -> Result<Made, MaskError> {
     let mut warnings = Vec::new();
-    if let Some(routed) = order.routed {
-        reached(profile, routed)?;
-    }
     let mut read = |other: &Profile, name: Option<&str>| -> Result<Stats, MaskError> {
         let mut read = || {
             if other.parent != profile.parent {
                 let (other, parent) = (other.parent.clone(), profile.parent.clone());
                 return Err(MaskError::OtherParent { other, parent });
             }
+            order.score.check(other.known)?;
             let stats = Stats::new(Taps::of(other), order.score)?;
             match enough(other) {
                 Err(MaskError::FewTokens { tokens, experts, need }) if order.force => {
@@ -211,6 +209,9 @@ pub fn make(profile: &Profile, sha256: &str, order: &Order) -> Result<Made, Mask
         })
     };
     let stats = read(profile, None)?;
+    if let Some(routed) = order.routed {
+        reached(profile, routed)?;
+    }
     let reasoning = match order.reasoning {
         Some((other, swaps)) => Some((read(other, Some("reasoning"))?, swaps)),
         None => None,

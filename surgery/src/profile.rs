@@ -32,7 +32,7 @@ use crate::tokens::{Reading, TokensError};
 use crate::{Parent, Progress};
 
 pub use checkpoint::CheckpointError;
-pub use health::{lacks, needed, unreached, usable};
+pub use health::{needed, unreached, usable, warnings};
 
 /// What to record, and when to stop.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +109,16 @@ pub enum ProfileError {
 }
 
 impl<'a> Plan<'a> {
+    /// What the profile says of where it comes from: the corpus, and what of it is read.
+    ///
+    /// # Errors
+    ///
+    /// [`TokensError`] when the corpus cannot be read.
+    pub fn source(&self) -> Result<String, TokensError> {
+        let settled = |settle: Settle| format!(", until halves agree by {}", settle.agreement);
+        Ok(self.reading.source()? + &self.settle.map(settled).unwrap_or_default())
+    }
+
     /// Everything, in order, and nothing beyond what masks need.
     pub fn whole(reading: Reading<'a>) -> Plan<'a> {
         Plan {

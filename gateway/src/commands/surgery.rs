@@ -1,8 +1,8 @@
 //! `collegium surgery`: each step by hand, or all of them.
 //!
 //! Thin: paths become files of the `surgery` crate's kinds, results become text
-//! or JSON.  What a step checks and does is there.  A step is a file below: its
-//! flags, and what runs it.
+//! or JSON.  What a step checks and does is there.  A step is a file below; its
+//! flags are in the file of the same name below `cli::surgery`.
 
 mod coherence;
 mod compare;
@@ -15,7 +15,6 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
 use config::Loaded;
 use engine::{ExpertMask, MaskFile, hash};
 use surgery::Parent;
@@ -23,52 +22,9 @@ use surgery::corpus::{Corpus, Part};
 use surgery::tokens::Reading;
 
 use super::terminal::Failure;
+use crate::cli::surgery::Surgery;
 use crate::cli::{Cli, ParentPath};
 use crate::start::{self, settings};
-
-#[derive(Debug, Subcommand)]
-pub enum Surgery {
-    /// Measure what the parent's router does on a corpus
-    #[command(after_help = "Examples:\n  \
-        collegium surgery profile --corpus law.jsonl --domain law --out law.profile\n  \
-        collegium surgery profile --corpus questions.jsonl --answers parent --domain law --out law.profile\n  \
-        collegium surgery profile --imatrix imatrix.gguf --domain law --out law.profile\n  \
-        collegium surgery profile --traffic --domain law --out law.profile\n  \
-        collegium surgery profile --merge a.profile b.profile --domain law --out law.profile\n\n\
-        An interrupted run leaves X.profile.checkpoint, and the same command goes on from there.")]
-    Profile(profile::ProfileArgs),
-    /// Ask whether one mask can cover a domain, or which parts it falls into
-    #[command(after_help = "Example:\n  \
-        collegium surgery coherence --profile law.profile --corpus law.jsonl --out law-parts")]
-    Coherence(coherence::CoherenceArgs),
-    /// Choose the experts that stay
-    #[command(after_help = "Example:\n  \
-        collegium surgery mask --profile law.profile --keep 50% --out law.mask.json")]
-    Mask(mask::MaskArgs),
-    /// Write a specialist as a GGUF file
-    #[command(after_help = "Example:\n  \
-        collegium surgery cut --mask law.mask.json --out law.gguf")]
-    Cut(cut::CutArgs),
-    /// Prove that a specialist is its masked parent
-    #[command(after_help = "Examples:\n  \
-        collegium surgery verify --mask law.mask.json\n  \
-        collegium surgery verify --specialist law.gguf")]
-    Verify(verify::VerifyArgs),
-    /// What specialists share, what a pool of them costs, and whether overlap foretells transfer
-    #[command(after_help = "Examples:\n  \
-        collegium surgery compare law.mask.json math.mask.json law.profile math.profile\n  \
-        collegium surgery compare --table rows.csv --without law")]
-    Compare(compare::CompareArgs),
-    /// Measure what specialists cost beside the parent and controls: text, questions, near and far
-    #[command(after_help = "Examples:\n  \
-        collegium surgery evaluate --mask law.mask.json --mask math.mask.json --corpus held-out.jsonl --out report\n  \
-        collegium surgery evaluate --mask law.mask.json --questions mmlu-pro.jsonl --items 100")]
-    Evaluate(evaluate::EvaluateArgs),
-    /// Profile, mask, verify, evaluate and register in one go
-    #[command(after_help = "Example:\n  \
-        collegium surgery create --domain law --corpus law.jsonl")]
-    Create(create::CreateArgs),
-}
 
 /// Runs one step.
 pub fn run(cli: &Cli, step: &Surgery) -> Result<(), Failure> {

@@ -10,7 +10,7 @@
 //! * `books`: who holds what and which guests leave; pure.
 //! * [`Place`]: where experts are while they are resident: in place in the map, in slots of a device ([`Arena`]), or as
 //!   matrices of `candle`.
-//! * Here: decisions and effects under one lock, taken for one expert at a time, so that a step never waits for a whole
+//! * Here: decisions and effects under one lock, never held while experts come, so that a step does not wait for a
 //!   specialist to load; and counts by layer.  That all experts of a step are resident costs a look at a bit each.
 //!
 //! The promise: but for [`Missing::Renormalise`] no number depends on what is resident.
@@ -56,6 +56,9 @@ pub struct Bank {
     /// All experts.
     everyone: ExpertMask,
 }
+
+/// Experts that are brought in between two looks at the books.
+const AT_ONCE: usize = 64;
 
 /// What warming or evicting moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,20 +196,45 @@ impl Bank {
     /// Counts the mask as a holder and brings in what was missing.
     pub fn warm(&self, mask: &ExpertMask) -> Moved {
         let mut moved = Moved::default();
-        for expert in self.sizes.each(mask) {
-            let mut books = self.books();
-            let before = books.bytes();
-            if books.hold(expert) {
-                moved.experts += 1;
-                moved.bytes += books.bytes() - before;
-                self.residents.set(expert, self.place.bring_in(expert));
+        let experts: Vec<usize> = self.sizes.each(mask).collect();
+        for some in experts.chunks(AT_ONCE) {
+            let (mut came, mut books) = (Vec::new(), self.books());
+            for &expert in some {
+                let before = books.bytes();
+                if books.hold(expert) {
+                    moved.bytes += books.bytes() - before;
+                    came.push(expert);
+                }
             }
             self.publish(&books);
+            drop(books);
+            moved.experts += came.len() as u64;
+            let there = self.bring_in(&came);
+            let books = self.books();
+            for (expert, there) in came.into_iter().zip(there) {
+                match books.has(expert) {
+                    true => self.residents.set(expert, there),
+                    // Evicted before it came.
+                    false => self.leave(expert),
+                }
+            }
         }
         if moved.experts > 0 {
             self.tidy(None);
         }
         moved
+    }
+
+    /// Brings experts to their places, on several threads; which of them have one.  Not under the lock: the threads that
+    /// help may wait for it with work of their own.
+    fn bring_in(&self, experts: &[usize]) -> Vec<bool> {
+        let mut there = vec![false; experts.len()];
+        let filled = Filled::new(&mut there);
+        share(experts.len(), usize::MAX, &|i| {
+            // SAFETY: a place of its own.
+            unsafe { filled.range(i, 1)[0] = self.place.bring_in(experts[i]) };
+        });
+        there
     }
 
     /// Takes the mask back as a holder and gives back what nobody holds any more.
@@ -251,14 +279,8 @@ impl Bank {
             came.extend(comes.then_some(expert));
         }
         self.publish(&books);
-        // Without the lock, as the threads that help may wait for it with work of their own.
         drop(books);
-        let mut in_place = vec![false; came.len()];
-        let filled = Filled::new(&mut in_place);
-        share(came.len(), usize::MAX, &|i| {
-            // SAFETY: a place of its own.
-            unsafe { filled.range(i, 1)[0] = self.place.bring_in(came[i]) };
-        });
+        let in_place = self.bring_in(&came);
         let mut books = self.books();
         for (expert, there) in came.into_iter().zip(in_place) {
             if there && books.has(expert) {

@@ -44,6 +44,10 @@ pub enum MaskError {
         "layer {layer} was never reached by the domain's profile, and has experts; profile more, or another corpus"
     )]
     DomainUnreached { layer: usize },
+    #[error(
+        "the profile has no counts by rank, which the score {score} needs; use frequency, or profile a corpus"
+    )]
+    NoRanks { score: &'static str },
     #[error("the profile has no gates, which the score {score} needs; use frequency or rank")]
     NoGates { score: &'static str },
     #[error("the profile has no norms, which the score {score} needs; use {DEFAULT_NAME}, or profile with norms", DEFAULT_NAME = super::score::DEFAULT.name())]

@@ -6,6 +6,8 @@
 
 use std::str::FromStr;
 
+use engine::Known;
+
 use super::error::MaskError;
 
 /// The score that a mask is made with unless another is asked for: the pipeline's
@@ -16,6 +18,8 @@ pub const DEFAULT: Score = Score::Gate;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     Counts,
+    /// Counts by rank.
+    Ranks,
     Gates,
     /// Norms of outputs, which exist only for experts that ran.
     Norms,
@@ -66,7 +70,7 @@ macro_rules! scores {
 scores! {
     Frequency: "frequency", Counts, "task-specific, weak",
         "tokens that chose the expert", "the baseline of REAP, arXiv 2510.13999";
-    Rank: "rank", Counts, "task-specific",
+    Rank: "rank", Ranks, "task-specific",
         "tokens, of R choices the first counting R and the last 1, over R(R+1)/2",
         "College of Experts, first pipeline";
     Gate: "gate", Gates, "task-specific",
@@ -115,6 +119,17 @@ impl Score {
         Score::ALL.iter().map(line).collect()
     }
 
+    /// That the profile's numbers are what the score is made of, and do not only stand in for it.
+    pub(super) fn check(self, known: Known) -> Result<(), MaskError> {
+        let (score, needs) = (self.name(), self.about().needs);
+        match needs {
+            Needs::Ranks if !known.ranks => Err(MaskError::NoRanks { score }),
+            Needs::Gates if !known.gates => Err(MaskError::NoGates { score }),
+            Needs::Norms if !known.norms => Err(MaskError::NoNorms { score }),
+            _ => Ok(()),
+        }
+    }
+
     /// One expert's weight.
     pub(super) fn weigh(self, cell: &Cell) -> f64 {
         let tokens: f64 = cell.counts.iter().map(|count| *count as f64).sum();
@@ -142,5 +157,27 @@ impl FromStr for Score {
     fn from_str(name: &str) -> Result<Score, MaskError> {
         let found = Score::ALL.iter().find(|score| score.name() == name);
         found.copied().ok_or_else(|| MaskError::Score { name: name.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_needs_what_it_is_made_of() {
+        #[track_caller]
+        fn check(known: Known, refused: &[Score]) {
+            for score in Score::ALL {
+                assert_eq!(score.check(known).is_err(), refused.contains(score), "{score:?}");
+            }
+        }
+        use Score::*;
+        let all = Known::default();
+        check(all, &[]);
+        check(Known { ranks: false, ..all }, &[Rank]);
+        check(Known { norms: false, ..all }, &[NormMean, NormSum, Reap, GateNorm]);
+        let counted = Known { ranks: false, gates: false, norms: false };
+        check(counted, &[Rank, Gate, NormMean, NormSum, Reap, GateNorm]);
     }
 }

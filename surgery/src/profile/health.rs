@@ -1,8 +1,9 @@
 //! What a profile must be for a mask to be made from it.
 
-use engine::{Known, Profile, Shape, Taps};
+use engine::{Profile, Shape, Taps};
 
 use super::ProfileError;
+use crate::stability::LEAST_AGREEMENT;
 
 /// Tokens for each expert of a layer below which its share is a guess.
 const TOKENS_PER_EXPERT: u64 = 4;
@@ -44,15 +45,27 @@ pub fn usable(
     unreached(profile, shape)
 }
 
-/// What of a profile a score needs that was not measured, if anything; a mask by that score would be one by another.
-pub fn lacks(known: Known, score: &str) -> Option<&'static str> {
-    match score {
-        "frequency" => None,
-        "rank" => (!known.ranks).then_some("ranks"),
-        "gate" => (!known.gates).then_some("gates"),
-        // All others are of norms, and some of gates too.
-        _ => (!known.norms).then_some("norms"),
+/// What to know of a profile that can be used.
+pub fn warnings(profile: &Profile, shape: &Shape) -> Vec<String> {
+    let (needed, mut warnings) = (needed(shape), Vec::new());
+    if profile.tokens < needed {
+        warnings.push(format!(
+            "{} tokens for {} experts a layer, {needed} are four each; a mask made of them is a guess",
+            profile.tokens, profile.experts
+        ));
     }
+    match profile.agreement {
+        None => warnings.push(
+            "nothing says how stable a mask would be: it takes two items that reach a layer; split the text into lines"
+                .to_owned(),
+        ),
+        Some(agreement) if agreement < LEAST_AGREEMENT => warnings.push(format!(
+            "masks of the two halves of the items agree by {agreement:.3} only, {LEAST_AGREEMENT} are usual for enough \
+             text; give more"
+        )),
+        Some(_) => {}
+    }
+    warnings
 }
 
 /// That every layer with experts was reached, if any token was read.

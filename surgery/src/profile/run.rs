@@ -5,10 +5,10 @@ use std::time::Instant;
 use engine::Profile;
 
 use super::checkpoint::{Place, State};
-use super::health::{finite, needed, usable};
+use super::health::{finite, needed, usable, warnings};
 use super::{Plan, ProfileError, Profiled, Round};
 use crate::corpus::Survey;
-use crate::stability::{LEAST_AGREEMENT, agreement, change};
+use crate::stability::{agreement, change};
 use crate::tokens::{Passed, Walk, walk_items};
 use crate::{Parent, Progress};
 
@@ -35,7 +35,7 @@ impl<'a> Run<'a> {
         let (reading, model) = (plan.reading, &parent.model);
         let (shape, survey) = (model.shape(), reading.survey()?);
         let mut profile = Profile::new(shape, &model.parent(), reading.domain.unwrap_or_default());
-        profile.source = reading.source()?;
+        profile.source = plan.source()?;
         let of = format!(
             "{} {} {:?} {} pairs {} signatures {} settle {:?}",
             profile.parent,
@@ -80,10 +80,7 @@ impl<'a> Run<'a> {
         let State { place, mut profile, .. } = state;
         usable(&profile, shape, &model.parent(), plan.force)?;
         profile.agreement = place.rounds.last().and_then(|round| round.agreement);
-        if let Some(settle) = plan.settle {
-            profile.source += &format!(", until halves agree by {}", settle.agreement);
-        }
-        let warnings = warnings(&profile, needed(shape));
+        let warnings = warnings(&profile, shape);
         let Place { items, rounds, .. } = place;
         Ok(Profiled { profile, items, rounds, settled, resumed, warnings })
     }
@@ -180,28 +177,6 @@ fn of_round(doublings: u32, round: u32) -> (u64, u64) {
             (step / 2, step)
         }
     }
-}
-
-fn warnings(profile: &Profile, needed: u64) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if profile.tokens < needed {
-        warnings.push(format!(
-            "{} tokens for {} experts a layer, {needed} are four each; a mask made of them is a guess",
-            profile.tokens, profile.experts
-        ));
-    }
-    match profile.agreement {
-        None => warnings.push(
-            "nothing says how stable a mask would be: it takes two items that reach a layer; split the text into lines"
-                .to_owned(),
-        ),
-        Some(agreement) if agreement < LEAST_AGREEMENT => warnings.push(format!(
-            "masks of the two halves of the items agree by {agreement:.3} only, {LEAST_AGREEMENT} are usual for enough \
-             text; give more"
-        )),
-        Some(_) => {}
-    }
-    warnings
 }
 
 #[cfg(test)]

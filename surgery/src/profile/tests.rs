@@ -2,7 +2,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use config::Domains;
 use engine::gguf::Gguf;
-use engine::{Known, Model, Shape};
+use engine::{Model, Shape};
 
 use super::*;
 use crate::corpus::{Corpus, Part};
@@ -216,21 +216,4 @@ fn what_a_mask_cannot_be_made_from_is_refused() {
     let wide = Shape::of_experts(3, 8, 2);
     let want = "the profile has [3, 4, 2] layers, experts and choices, the parent [3, 8, 2]";
     check(&good, &wide, want);
-}
-
-#[test]
-fn a_score_needs_what_it_is_made_of() {
-    #[track_caller]
-    fn check(known: Known, score: &str, want: Option<&str>) {
-        assert_eq!(lacks(known, score), want, "{score}");
-    }
-    let counted = Known { ranks: false, gates: false, norms: false };
-    check(counted, "frequency", None);
-    check(counted, "rank", Some("ranks"));
-    check(counted, "gate", Some("gates"));
-    for score in ["norm-mean", "norm-sum", "reap", "gate-norm"] {
-        check(counted, score, Some("norms"));
-        check(Known::default(), score, None);
-    }
-    check(Known { norms: false, ..Known::default() }, "gate", None);
 }

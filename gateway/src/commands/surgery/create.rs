@@ -1,56 +1,28 @@
 //! `surgery create`: all steps in one go.
 
-use std::path::PathBuf;
-
-use clap::Args;
 use specialists::Registry;
 use surgery::corpus::Corpus;
 use surgery::create::{Recipe, Texts, Workshop};
-use surgery::mask::{Request, Target};
+use surgery::mask::{Request, Score, Target};
 
 use super::{Bench, failed};
-use crate::cli::ParentPath;
+use crate::cli::surgery::create::CreateArgs;
 use crate::commands::terminal::{Bar, Failure, result};
-
-#[derive(Debug, Args)]
-pub struct CreateArgs {
-    /// The parent [default: as the settings say, else the embedded nano parent]
-    #[arg(long, value_name = "GGUF")]
-    pub parent: Option<ParentPath>,
-    #[arg(long, value_name = "NAME")]
-    pub domain: String,
-    #[arg(long, value_name = "FILE")]
-    pub corpus: PathBuf,
-    /// Text to test with [default: every twentieth line of the corpus]
-    #[arg(long, value_name = "FILE")]
-    pub held_out: Option<PathBuf>,
-    /// Tokens of it at most, spread over the whole
-    #[arg(long, value_name = "N")]
-    pub held_out_tokens: Option<u64>,
-    /// Experts to keep in each layer, as 16 or 50%
-    #[arg(long, value_name = "N|P%", default_value = "50%")]
-    pub keep: String,
-    /// Tokens at most
-    #[arg(long, value_name = "N")]
-    pub tokens: Option<u64>,
-    /// The specialist's id [default: the domain's]
-    #[arg(long, value_name = "ID")]
-    pub id: Option<String>,
-    /// Folder for profile, mask and report [default: below the home folder]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-}
 
 /// Runs the step.
 pub fn run(bench: &Bench<'_>, args: &CreateArgs) -> Result<(), Failure> {
     let target = Target::keep(&args.keep).map_err(|e| Failure::usage(e).at("keep"))?;
+    let score: Score = args.score.parse().map_err(|e| Failure::usage(e).at("score"))?;
     let label = &args.domain;
     // Whether a label without a domain will do is for surgery to say.
     let domain = bench.loaded.domains.canonical(label).unwrap_or(label);
     let usual = Recipe::usual(&bench.home, args.id.as_deref().unwrap_or(domain));
     let recipe = Recipe {
         domain: domain.to_owned(),
-        request: Request { target, ..usual.request },
+        score,
+        request: Request { target, uniform: !args.per_layer },
+        settle: usual.settle.filter(|_| !args.all),
+        force: args.force,
         folder: args.out.clone().unwrap_or(usual.folder.clone()),
         ..usual
     };
@@ -77,9 +49,11 @@ pub fn run(bench: &Bench<'_>, args: &CreateArgs) -> Result<(), Failure> {
     }
     result(bench.cli, &report, |report| {
         let table = report.evaluation.as_ref().map(|t| t.to_markdown()).unwrap_or_default();
+        let warnings: String =
+            report.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
         format!(
             "{} is registered at {}; a running server serves it within two seconds\n\
-             {} tokens profiled, {} checks passed, files in {}\n\n{table}",
+             {} tokens profiled, {} checks passed, files in {}\n{warnings}\n{table}",
             report.id,
             report.registered.display(),
             report.tokens,

@@ -8,7 +8,6 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, ValueEnum};
 use engine::{Profile, ProfileError, SamplingParams, hash};
 use serde_json::{Value, json};
 use surgery::answers::{Asking, answer};
@@ -17,72 +16,14 @@ use surgery::profile::{Checkpoint, Plan, Profiled, checkpoint_of, run as read_co
 use surgery::stability::Settle;
 
 use super::{Bench, failed};
-use crate::cli::{Cli, ParentPath};
+use crate::cli::Cli;
+use crate::cli::surgery::profile::{Answers, ProfileArgs};
 use crate::commands::terminal::{Bar, Failure, result};
 use crate::defaults::defaults;
 use crate::path::TEMPERATURE;
 
 /// Time between two checkpoints: what a kill costs at most.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
-
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("from").required(true))]
-pub struct ProfileArgs {
-    /// The parent [default: as the settings say, else the embedded nano parent]
-    #[arg(long, value_name = "GGUF")]
-    pub parent: Option<ParentPath>,
-    /// Lines of text, messages or questions; .jsonl or .jsonl.xz
-    #[arg(long, value_name = "FILE", group = "from")]
-    pub corpus: Option<PathBuf>,
-    /// Instead: counts that llama.cpp's llama-imatrix made, as GGUF.  They know how often each expert was chosen, which
-    /// is the score `frequency`, but neither ranks nor gates
-    #[arg(long, value_name = "FILE", group = "from")]
-    pub imatrix: Option<PathBuf>,
-    /// Instead: what the gateway counted of the domain's traffic, of this home.  It is the file
-    /// traffic/DOMAIN.profile there, checked
-    #[arg(long, group = "from")]
-    pub traffic: bool,
-    /// Instead: the sum of profiles of one parent, token by token: the longer one weighs more
-    #[arg(long, value_name = "X.profile", num_args = 2.., group = "from")]
-    pub merge: Vec<PathBuf>,
-    /// Only lines of this domain and those without a label
-    #[arg(long, value_name = "NAME", required_unless_present = "merge")]
-    pub domain: Option<String>,
-    /// Tokens at most, spread over the corpus
-    #[arg(long, value_name = "N")]
-    pub tokens: Option<u64>,
-    /// Stop when masks of the two halves of what was read agree so well, and the last doubling of it changed less than
-    /// 1 % of the mask; 0 to 1, a Jaccard index
-    #[arg(long, value_name = "A", default_value_t = 0.95)]
-    pub until: f64,
-    /// Read on after the mask has settled
-    #[arg(long, conflicts_with = "until")]
-    pub all: bool,
-    /// Count which experts are chosen together, too
-    #[arg(long, requires = "corpus")]
-    pub pairs: bool,
-    /// Who answers the questions: the corpus, or the parent, whose answers are kept beside the profile
-    #[arg(long, value_enum, default_value_t = Answers::Corpus, requires = "corpus")]
-    pub answers: Answers,
-    /// Tokens of each of the parent's answers at most
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    pub answer_tokens: usize,
-    /// The parent's answers are drawn with it
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-    /// Go on with fewer than four tokens for each expert of a layer
-    #[arg(long)]
-    pub force: bool,
-    #[arg(long, value_name = "X.profile")]
-    pub out: PathBuf,
-}
-
-/// Who answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Answers {
-    Corpus,
-    Parent,
-}
 
 /// A profile, what else there is to say in JSON, and in words.
 struct Made {

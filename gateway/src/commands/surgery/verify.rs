@@ -1,33 +1,16 @@
 //! `surgery verify`: that a specialist is its masked parent.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
 use engine::ExpertMask;
 use surgery::corpus::Corpus;
 use surgery::tokens::collect;
 use surgery::{Parent, verify};
 
 use super::{Bench, failed, read_mask};
-use crate::cli::ParentPath;
+use crate::cli::surgery::verify::VerifyArgs;
 use crate::commands::terminal::{Bar, Failure, result};
 use crate::start;
-
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("subject").required(true))]
-pub struct VerifyArgs {
-    /// The parent [default: as the settings say, else the embedded nano parent]
-    #[arg(long, value_name = "GGUF")]
-    pub parent: Option<ParentPath>,
-    #[arg(long, value_name = "X.mask.json", group = "subject")]
-    pub mask: Option<PathBuf>,
-    #[arg(long, value_name = "S.gguf", group = "subject")]
-    pub specialist: Option<PathBuf>,
-    /// Texts to compare on [default: a few fixed ones]
-    #[arg(long, value_name = "FILE")]
-    pub corpus: Option<PathBuf>,
-}
 
 /// Runs the step.
 pub fn run(bench: &Bench<'_>, args: &VerifyArgs) -> Result<(), Failure> {

@@ -1,0 +1,49 @@
+//! Flags of `surgery create`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use surgery::mask::DEFAULT;
+
+use crate::cli::ParentPath;
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The parent [default: as the settings say, else the embedded nano parent]
+    #[arg(long, value_name = "GGUF")]
+    pub parent: Option<ParentPath>,
+    #[arg(long, value_name = "NAME")]
+    pub domain: String,
+    #[arg(long, value_name = "FILE")]
+    pub corpus: PathBuf,
+    /// Text to test with [default: every twentieth line of the corpus]
+    #[arg(long, value_name = "FILE")]
+    pub held_out: Option<PathBuf>,
+    /// Tokens of it at most, spread over the whole
+    #[arg(long, value_name = "N")]
+    pub held_out_tokens: Option<u64>,
+    /// Experts to keep in each layer, as 16 or 50%
+    #[arg(long, value_name = "N|P%", default_value = "50%")]
+    pub keep: String,
+    /// What makes an expert matter; `surgery mask --help` lists the scores
+    #[arg(long, value_name = "NAME", default_value = DEFAULT.name())]
+    pub score: String,
+    /// Let layers keep different numbers, which in the mean are what --keep says; llama.cpp reads no such file
+    #[arg(long)]
+    pub per_layer: bool,
+    /// Tokens to profile at most
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<u64>,
+    /// Profile the whole corpus, also when the mask has settled before
+    #[arg(long)]
+    pub all: bool,
+    /// Go on with fewer than four tokens for each expert
+    #[arg(long)]
+    pub force: bool,
+    /// The specialist's id [default: the domain's]
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Folder for profile, mask and report [default: below the home folder]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
