@@ -126,7 +126,7 @@ pub fn compare(items: &[Item], price: Option<Price>) -> Result<Report, CompareEr
             return Err(CompareError::Layers { name, layers, first: other, other: want });
         }
     }
-    let common = overlap::common(items);
+    let common = overlap::common(items.iter().map(|item| &item.kept[..]));
     let pairs = (0..items.len()).flat_map(|a| (a + 1..items.len()).map(move |b| (a, b)));
     // Of two everything common is common to all: nothing would be left.
     let family = (items.len() > 2).then_some(&common[..]);

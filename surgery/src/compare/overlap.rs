@@ -32,7 +32,7 @@ impl Pair {
             counts.less(common).f()
         });
         let cosine = match (&a.utility, &b.utility) {
-            (Some(one), Some(other)) => aggregate(one, other, &budgets(a, b)),
+            (Some(one), Some(other)) => aggregate(one, other, &budgets(&a.kept, &b.kept)),
             _ => None,
         };
         Pair {
@@ -49,31 +49,31 @@ impl Pair {
 
 /// Sizes of two sets of experts and of what they share, over all layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Counts {
+pub(crate) struct Counts {
     first: usize,
     second: usize,
     shared: usize,
 }
 
 impl Counts {
-    fn of(a: &[Vec<u32>], b: &[Vec<u32>]) -> Counts {
+    pub fn of(a: &[Vec<u32>], b: &[Vec<u32>]) -> Counts {
         let size = |layers: &[Vec<u32>]| layers.iter().map(Vec::len).sum();
         let shared = a.iter().zip(b).map(|(a, b)| shared(a, b).count()).sum();
         Counts { first: size(a), second: size(b), shared }
     }
 
     /// Without so many that both have.
-    fn less(self, common: usize) -> Counts {
+    pub fn less(self, common: usize) -> Counts {
         let Counts { first, second, shared } = self;
         Counts { first: first - common, second: second - common, shared: shared - common }
     }
 
-    fn jaccard(self) -> Option<f64> {
+    pub fn jaccard(self) -> Option<f64> {
         let union = self.first + self.second - self.shared;
         (union > 0).then(|| self.shared as f64 / union as f64)
     }
 
-    fn f(self) -> Option<f64> {
+    pub fn f(self) -> Option<f64> {
         let both = self.first + self.second;
         (both > 0).then(|| 2.0 * self.shared as f64 / both as f64)
     }
@@ -84,17 +84,17 @@ fn shared<'a>(a: &'a [u32], b: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
     a.iter().copied().filter(|id| b.binary_search(id).is_ok())
 }
 
-/// The experts of each layer that all items have.
-pub fn common(items: &[Item]) -> Vec<Vec<u32>> {
-    let Some((first, rest)) = items.split_first() else { return Vec::new() };
-    rest.iter().fold(first.kept.clone(), |common, item| {
-        common.iter().zip(&item.kept).map(|(a, b)| shared(a, b).collect()).collect()
+/// The experts of each layer that all masks have.
+pub(crate) fn common<'a>(mut kept: impl Iterator<Item = &'a [Vec<u32>]>) -> Vec<Vec<u32>> {
+    let Some(first) = kept.next() else { return Vec::new() };
+    kept.fold(first.to_vec(), |common, other| {
+        common.iter().zip(other).map(|(a, b)| shared(a, b).collect()).collect()
     })
 }
 
 /// What each layer weighs: the mean of the two counts.
-fn budgets(a: &Item, b: &Item) -> Vec<f64> {
-    a.kept.iter().zip(&b.kept).map(|(a, b)| (a.len() + b.len()) as f64 / 2.0).collect()
+pub(crate) fn budgets(a: &[Vec<u32>], b: &[Vec<u32>]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| (a.len() + b.len()) as f64 / 2.0).collect()
 }
 
 /// Mean and standard deviation over layers of the cosine of two rows, by weight.  A layer that one of

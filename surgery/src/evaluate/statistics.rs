@@ -8,6 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::compare::table::{pearson, spearman};
+
 /// Times that the bootstrap draws anew; the ends of a 95 % interval then rest on 25 draws each.
 const RESAMPLES: usize = 1000;
 /// Items are joined to so many blocks at most: resampling stays cheap for corpora of any size, and an interval
@@ -170,17 +172,10 @@ pub fn correlation(x: &[f64], y: &[f64]) -> Option<Correlation> {
         n,
         pearson,
         interval,
-        // The same of ranks.
-        spearman: self::pearson(&ranks(x), &ranks(y))?,
+        spearman: spearman(x, y)?,
         slope,
         intercept: mean_y - slope * mean_x,
     })
-}
-
-fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
-    let (own, other) = (covariance(x, x), covariance(y, y));
-    let r = covariance(x, y) / (own * other).sqrt();
-    (own > 0.0 && other > 0.0 && r.is_finite()).then_some(r)
 }
 
 fn covariance(x: &[f64], y: &[f64]) -> f64 {
@@ -191,23 +186,6 @@ fn covariance(x: &[f64], y: &[f64]) -> f64 {
 /// Of nothing, 0.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// From 1; equal numbers share the mean of their ranks.
-fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut at = 0;
-    while at < order.len() {
-        let equal = order[at..].iter().take_while(|i| values[**i] == values[order[at]]).count();
-        for i in &order[at..at + equal] {
-            ranks[*i] = at as f64 + (equal as f64 + 1.0) / 2.0;
-        }
-        // One at least, also of what is unlike itself.
-        at += equal.max(1);
-    }
-    ranks
 }
 
 #[cfg(test)]

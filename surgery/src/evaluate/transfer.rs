@@ -16,6 +16,7 @@ use super::document::{
     Family, Kind, Measure, Overlap, Pair, Predictor, Related, Subject, Transfer, Usage,
 };
 use super::statistics::{Estimate, correlation};
+use crate::compare::overlap::{Counts, aggregate, budgets, common};
 
 /// What each subject is worth, [subjects][columns].
 pub type Worth = Vec<Vec<Option<Estimate>>>;
@@ -67,14 +68,7 @@ fn family(
     usage: &[Usage],
 ) -> Family {
     let kept = |at: usize| &subjects[at].kept;
-    let in_all = |layer: usize, id: &u32| {
-        members.iter().all(|m| kept(*m).get(layer).is_some_and(|ids| ids.contains(id)))
-    };
-    let common: Vec<Vec<u32>> = kept(members[0])
-        .iter()
-        .enumerate()
-        .map(|(layer, ids)| ids.iter().copied().filter(|id| in_all(layer, id)).collect())
-        .collect();
+    let common = common(members.iter().map(|m| &kept(*m)[..]));
     let mut pairs = Vec::new();
     for &visitor in members {
         for &target in members {
@@ -120,38 +114,20 @@ impl Overlap {
 }
 
 fn overlap(a: &[Vec<u32>], b: &[Vec<u32>], common: &[Vec<u32>], cosine: Option<f64>) -> Overlap {
-    let shared = |(a, b): (&Vec<u32>, &Vec<u32>)| a.iter().filter(|id| b.contains(id)).count();
-    let both: usize = a.iter().zip(b).map(shared).sum();
-    let size = |ids: &[Vec<u32>]| ids.iter().map(Vec::len).sum::<usize>();
-    let (own, other, all) = (size(a), size(b), size(common));
-    let share = |part: usize, whole: usize| match whole {
-        // Nothing is left to differ in.
-        0 => 1.0,
-        _ => part as f64 / whole as f64,
-    };
-    Overlap {
-        f: share(2 * (both - all), own + other - 2 * all),
-        jaccard: share(both, own + other - both),
-        cosine,
-    }
+    let counts = Counts::of(a, b);
+    let distinct = counts.less(common.iter().map(Vec::len).sum());
+    // Where nothing is left to differ in, they are one.
+    Overlap { f: distinct.f().unwrap_or(1.0), jaccard: counts.jaccard().unwrap_or(1.0), cosine }
 }
 
-/// Of the gate masses of two domains: by layer, weighted by the experts the visitor keeps there.
+/// Of the gate masses of two domains, in the mean over layers, which weigh what the two masks keep there.
 fn cosine(visitor: &Subject, target: &Subject, usage: &[Usage]) -> Option<f64> {
-    let of = |s: &Subject| usage.iter().find(|u| Some(&u.domain) == s.domain.as_ref());
-    let (a, b) = (of(visitor)?, of(target)?);
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    let of = |s: &Subject| -> Option<Vec<Vec<f64>>> {
+        let usage = usage.iter().find(|u| Some(&u.domain) == s.domain.as_ref())?;
+        Some(usage.mass.iter().map(|row| row.iter().copied().map(f64::from).collect()).collect())
     };
-    let (mut sum, mut weight) = (0.0, 0.0);
-    for ((a, b), ids) in a.mass.iter().zip(&b.mass).zip(&visitor.kept) {
-        let length = (dot(a, a) * dot(b, b)).sqrt();
-        if length > 0.0 {
-            sum += ids.len() as f64 * dot(a, b) / length;
-            weight += ids.len() as f64;
-        }
-    }
-    (weight > 0.0).then(|| sum / weight)
+    aggregate(&of(visitor)?, &of(target)?, &budgets(&visitor.kept, &target.kept))
+        .map(|(mean, _)| mean)
 }
 
 /// Shares of each layer's gate mass.
@@ -234,7 +210,10 @@ mod tests {
             usage("math", &[&[0.0, 1.0], &[0.5, 0.5], &[0.3, 0.7]]),
         ];
         // 0 and 1, of which the second has three times the experts; the third was never reached.
-        let (law, math) = (mask("law", "law", &[&[0], &[0, 1, 2], &[]]), mask("math", "math", &[]));
+        let (law, math) = (
+            mask("law", "law", &[&[0], &[0, 1, 2], &[]]),
+            mask("math", "math", &[&[0], &[0, 1, 2], &[]]),
+        );
         assert!((cosine(&law, &math, &both).unwrap() - 0.75).abs() < 1e-12);
         assert_eq!(cosine(&law, &mask("art", "art", &[]), &both), None);
     }
