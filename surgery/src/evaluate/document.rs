@@ -267,7 +267,7 @@ pub struct Overlap {
     pub f: f64,
     /// |A ∩ B| / |A ∪ B|, all experts.
     pub jaccard: f64,
-    /// Mean over layers of the cosine of gate masses, weighted by the visitor's experts; where both have profiles.
+    /// Mean over layers of the cosine of gate masses, weighted by what both masks keep; where both have profiles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cosine: Option<f64>,
 }

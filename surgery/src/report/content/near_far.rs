@@ -11,7 +11,7 @@ pub fn section(evaluation: &Evaluation) -> Option<Section> {
     if evaluation.transfer.is_empty() {
         return None;
     }
-    let words = "Is a mask worth the more on another domain, the more of that domain's own mask it keeps? Masks of one size are compared. Overlap is pooled over layers; F is 2|A ∩ B| / (|A| + |B|) without the experts that every mask of the family keeps; two random halves have F 0.5 and Jaccard 0.333. The cosine is of gate masses, by layer, weighted by the visitor's experts. Correlations leave out each mask on its own domain; pairs share masks and domains, so that their intervals are narrower than the truth.";
+    let words = "Is a mask worth the more on another domain, the more of that domain's own mask it keeps? Masks of one size are compared. Overlap is pooled over layers; F is 2|A ∩ B| / (|A| + |B|) without the experts that every mask of the family keeps; two random halves have F 0.5 and Jaccard 0.333. The cosine is of gate masses, by layer, which weighs what the two masks keep there. Correlations leave out each mask on its own domain; pairs share masks and domains, so that their intervals are narrower than the truth.";
     let mut blocks = vec![Block::Text(words.to_owned())];
     for Transfer { measure, families } in &evaluation.transfer {
         for family in families {
