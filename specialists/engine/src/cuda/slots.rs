@@ -85,6 +85,12 @@ impl Slots {
         self.computing.after(&self.copied)
     }
 
+    /// Bytes that the device has given.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// A slot of a new chunk.
     fn set_aside(&mut self, slot: usize) -> Option<usize> {
         // Near the end a chunk is as many slots as there is room for.
