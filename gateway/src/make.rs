@@ -102,6 +102,7 @@ fn make(job: &Job) -> Result<Made, MakeError> {
         domain: domain.clone(),
         score: mask::DEFAULT,
         request,
+        masking: Default::default(),
         settle: None,
         // How much traffic is enough the settings say.
         force: true,

@@ -216,6 +216,8 @@ mod tests {
             kept: vec![vec![1, 3]],
             coverage: vec![0.9],
             profile: "q".into(),
+            sources: vec![],
+            masking: Default::default(),
             passes: vec![],
         }
         .to_json()

@@ -423,6 +423,9 @@ fn answered(options: &[String], answer: &Value) -> Result<String, String> {
     if options.is_empty() {
         return Ok(text);
     }
+    if options.len() == 1 {
+        return Err("\"options\" has one; a question has two or more, or none".to_owned());
+    }
     let chosen = chosen(options, answer)?;
     let (letter, option) = letters().zip(options).nth(chosen).unwrap_or((' ', &text));
     Ok(format!("{option} The answer is ({letter})."))

@@ -35,7 +35,9 @@ pub mod transfer;
 
 use std::io;
 
-use engine::{ExpertMask, MaskError, MaskFile, MaskFileError, Model, Profile, TemplateError, hash};
+use engine::{
+    ExpertMask, MaskError, MaskFile, MaskFileError, Masking, Model, Profile, TemplateError, hash,
+};
 use thiserror::Error;
 
 pub use document::{Evaluation, FORMAT, Kind};
@@ -168,7 +170,10 @@ impl<'a> Study<'a> {
         let subjects = subjects::subjects(shape, given, profiles, controls, &bytes);
         let mask = |subject: &Subject| match subject.kind {
             Kind::Parent => Ok(None),
-            _ => ExpertMask::from_kept(shape, &subject.kept).map(Some),
+            _ => {
+                let mask = ExpertMask::from_kept(shape, &subject.kept)?;
+                Ok::<_, EvaluateError>(Some(mask.acting(subject.masking)))
+            }
         };
         let masks = subjects.iter().map(mask).collect::<Result<_, _>>()?;
         Ok(Self { parent, parts, seed: controls.seed, subjects, masks })
@@ -219,9 +224,11 @@ impl<'a> Study<'a> {
 
     /// What a part of a subject is made from.
     pub(crate) fn key(&self, what: &str, subject: usize, items: &str) -> Vec<String> {
-        let kept = match self.subjects[subject].kind {
-            Kind::Parent => "all".to_owned(),
-            _ => hash::hex(format!("{:?}", self.subjects[subject].kept).as_bytes()),
+        let Subject { kind, kept, masking, .. } = &self.subjects[subject];
+        let kept = match (kind, masking) {
+            (Kind::Parent, _) => "all".to_owned(),
+            (_, Masking::BeforeSoftmax) => hash::hex(format!("{kept:?}").as_bytes()),
+            (_, masking) => hash::hex(format!("{kept:?} {}", masking.name()).as_bytes()),
         };
         vec![
             what.to_owned(),

@@ -37,7 +37,7 @@ mod stats;
 mod tests;
 mod whitelist;
 
-use engine::{MASK_FORMAT, MaskFile, Pass as Recorded, Profile};
+use engine::{MaskFile, Masking, Pass as Recorded, Profile, Source, arch};
 
 pub use counts::{Request, Target, fused};
 pub use error::{MaskError, Warning};
@@ -143,6 +143,13 @@ fn alike(stats: &Stats, other: &Stats) -> Result<(), MaskError> {
     missed.map_or(Ok(()), |layer| Err(MaskError::DomainUnreached { layer }))
 }
 
+/// A profile other than the domain's, and the hash of its file.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    pub profile: &'a Profile,
+    pub sha256: &'a str,
+}
+
 /// What a mask is made by.
 #[derive(Clone, Debug)]
 pub struct Order<'a> {
@@ -152,13 +159,15 @@ pub struct Order<'a> {
     pub fused: bool,
     pub whitelist: Option<Whitelist>,
     /// A profile of reasoning, and how many of a layer's experts it may swap.
-    pub reasoning: Option<(&'a Profile, usize)>,
+    pub reasoning: Option<(Beside<'a>, usize)>,
     /// Profiles of what must stay, each with the share of its gate mass.
-    pub guards: &'a [(Profile, f64)],
+    pub guards: &'a [(Beside<'a>, f64)],
     /// The domain's target beside guards, for a request that is no coverage; [`FLOOR`] without one.
     pub floor: Option<f64>,
     /// Which layers of the parent have experts, if that is known.
     pub routed: Option<&'a [bool]>,
+    /// Where in the router the mask acts.
+    pub masking: Masking,
     /// Few tokens are a warning.
     pub force: bool,
 }
@@ -168,7 +177,8 @@ impl Order<'_> {
     pub fn plain(score: Score, request: Request) -> Order<'static> {
         let Wishes { request, fused, whitelist, floor, .. } = Wishes::plain(request);
         let (reasoning, guards, routed, force) = (None, &[][..], None, false);
-        Order { score, request, fused, whitelist, reasoning, guards, floor, routed, force }
+        let masking = Masking::default();
+        Order { score, request, fused, whitelist, reasoning, guards, floor, routed, masking, force }
     }
 }
 
@@ -186,6 +196,10 @@ pub struct Made {
 ///
 /// [`MaskError`]; never a partial mask.
 pub fn make(profile: &Profile, sha256: &str, order: &Order) -> Result<Made, MaskError> {
+    let renormalises = arch::renormalises(&profile.architecture).unwrap_or(false);
+    if order.masking == Masking::AfterSoftmax && renormalises {
+        return Err(MaskError::Renormalises { architecture: profile.architecture.clone() });
+    }
     let mut warnings = Vec::new();
     let mut read = |other: &Profile, name: Option<&str>| -> Result<Stats, MaskError> {
         let mut read = || {
@@ -194,6 +208,9 @@ pub fn make(profile: &Profile, sha256: &str, order: &Order) -> Result<Made, Mask
                 return Err(MaskError::OtherParent { other, parent });
             }
             order.score.check(other.known)?;
+            if order.score.about().needs == Needs::Norms && !other.known.norms {
+                warnings.push(Warning::StandIn { score: order.score.name() });
+            }
             let stats = Stats::new(Taps::of(other), order.score)?;
             match enough(other) {
                 Err(MaskError::FewTokens { tokens, experts, need }) if order.force => {
@@ -209,16 +226,28 @@ pub fn make(profile: &Profile, sha256: &str, order: &Order) -> Result<Made, Mask
         })
     };
     let stats = read(profile, None)?;
-    if let Some(routed) = order.routed {
-        reached(profile, routed)?;
+    let mut unread = None;
+    match order.routed {
+        Some(routed) => reached(profile, routed)?,
+        None => {
+            let mut unreached = (0..stats.layers()).filter(|layer| stats.dense(*layer));
+            let others = unreached.clone().count();
+            if let Some(layer) = unreached.next() {
+                unread = Some(Warning::Unreached { layer, layers: others });
+            }
+        }
     }
     let reasoning = match order.reasoning {
-        Some((other, swaps)) => Some((read(other, Some("reasoning"))?, swaps)),
+        Some((other, swaps)) => Some((read(other.profile, Some("reasoning"))?, swaps)),
         None => None,
     };
-    let guard = |(other, target): &(Profile, f64)| -> Result<Guard, MaskError> {
-        let name = other.domain.clone();
-        Ok(Guard { stats: read(other, Some(&format!("guard {name}")))?, name, target: *target })
+    let guard = |(other, target): &(Beside, f64)| -> Result<Guard, MaskError> {
+        let name = other.profile.domain.clone();
+        Ok(Guard {
+            stats: read(other.profile, Some(&format!("guard {name}")))?,
+            name,
+            target: *target,
+        })
     };
     let guards: Vec<Guard> = order.guards.iter().map(guard).collect::<Result<_, _>>()?;
     let wishes = Wishes {
@@ -230,9 +259,26 @@ pub fn make(profile: &Profile, sha256: &str, order: &Order) -> Result<Made, Mask
         floor: order.floor,
     };
     let choice = choose(&stats, &wishes)?;
+    warnings.extend(unread);
     warnings.extend(choice.warnings.iter().cloned());
     let guards = choice.guards.clone();
-    Ok(Made { file: file(profile, sha256, order.score, choice), guards, warnings })
+    Ok(Made { file: file(profile, sha256, order, choice), guards, warnings })
+}
+
+/// What of an order is made from other profiles than the domain's.
+fn sources(order: &Order) -> Vec<Source> {
+    let of = |pass: &str, beside: Beside, share, swaps| Source {
+        pass: pass.to_owned(),
+        domain: beside.profile.domain.clone(),
+        profile: beside.sha256.to_owned(),
+        share,
+        swaps,
+    };
+    let reasoning =
+        order.reasoning.map(|(beside, swaps)| of("reasoning", beside, None, Some(swaps)));
+    let guards =
+        order.guards.iter().map(|(beside, share)| of("guards", *beside, Some(*share), None));
+    reasoning.into_iter().chain(guards).collect()
 }
 
 /// The mask file of a profile, by the base pass alone and however few its tokens are; `sha256` is
@@ -251,7 +297,7 @@ pub fn from_profile(
     Ok(make(profile, sha256, &order)?.file)
 }
 
-fn file(profile: &Profile, sha256: &str, score: Score, choice: Choice) -> MaskFile {
+fn file(profile: &Profile, sha256: &str, order: &Order, choice: Choice) -> MaskFile {
     let record = |step: Step| Recorded {
         name: step.pass.to_owned(),
         layer: step.layer,
@@ -259,14 +305,16 @@ fn file(profile: &Profile, sha256: &str, score: Score, choice: Choice) -> MaskFi
         removed: step.removed,
     };
     MaskFile {
-        format: MASK_FORMAT.to_owned(),
+        format: order.masking.format().to_owned(),
         parent: profile.parent.clone(),
         domain: profile.domain.clone(),
-        score: score.name().to_owned(),
+        score: order.score.name().to_owned(),
         experts: choice.kept.iter().map(Vec::len).collect(),
         kept: choice.kept,
         coverage: choice.coverage,
         profile: sha256.to_owned(),
+        sources: sources(order),
+        masking: order.masking,
         passes: choice.steps.into_iter().map(record).collect(),
     }
 }

@@ -12,6 +12,13 @@ pub fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Whether a name is one that [`beside`] gives: of a process that was killed while it wrote.
+pub fn is_beside(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let number = name.strip_suffix(".partial").and_then(|name| name.rsplit_once('.'));
+    number.is_some_and(|(_, number)| number.parse::<u32>().is_ok())
+}
+
 /// Replaces the file at `path`.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let partial = beside(path);
@@ -25,4 +32,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&partial);
     }
     renamed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_on_their_way() {
+        assert!(is_beside(&beside(Path::new("a/law.profile"))));
+        for other in
+            ["law.profile", "law.partial", "law.9x.partial", "law.9.partial.json", "9.partial"]
+        {
+            assert!(!is_beside(Path::new(other)), "{other}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use engine::arch::{self, Arch};
 use engine::gguf::write::{Entry, Layout};
 use engine::gguf::{Gguf, Tensor};
-use engine::{MaskFile, Shape};
+use engine::{MaskFile, Masking, Shape};
 use serde::{Deserialize, Serialize};
 
 use super::{Ahead, CutError, Request, Runtime, keys, parts};
@@ -105,6 +105,9 @@ pub fn plan(
     }
     mask.mask(&shape, &parent.sha256())?;
     whole(mask, mask_sha256, shape.layers)?;
+    if mask.masking == Masking::AfterSoftmax && !arch.renormalises {
+        return Err(CutError::Masking { architecture: shape.architecture });
+    }
     let ahead_in = ahead(parent, arch);
     let mut kept = mask.kept.clone();
     let experts_out = most(&kept, request.runtime)?;

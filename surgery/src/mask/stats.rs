@@ -201,7 +201,7 @@ pub(super) fn unit(row: &[f64]) -> Vec<f64> {
 /// [`MaskError`] if an expert that was chosen has no norm: it did not run.
 fn norms(taps: &Taps, score: Score) -> Result<(), MaskError> {
     let (experts, top_k, score_name) = (taps.experts, taps.top_k, score.name());
-    let gated = matches!(score, Score::Reap | Score::GateNorm);
+    let gated = score.gated();
     // A gate can round to nothing, the norm of an output that was computed does not.
     let has = |at: usize| taps.output_norm[at] > 0.0 || (gated && taps.gated_norm[at] > 0.0);
     if !(0..taps.output_norm.len()).any(has) {

@@ -379,6 +379,75 @@ fn reasoning_swaps_for_the_weakest() {
     check(&[9., 1., 1., 0., 0.], flat, &[0., 0., 0., 0., 1.], 0, "###..");
 }
 
+/// Stands for the hash of another profile's file.
+const OTHER: &str = "beefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeef";
+
+pub(super) fn beside(profile: &Profile) -> Beside<'_> {
+    Beside { profile, sha256: OTHER }
+}
+
+#[test]
+fn a_mask_names_all_profiles_that_it_was_made_from() {
+    let (own, tools) = (profile("law", &[4., 3., 2., 1.]), profile("tools", &[4., 3., 2., 1.]));
+    let order = Order::plain(Score::Gate, Request { target: Target::Count(2), uniform: true });
+    assert_eq!(make(&own, "", &order).unwrap().file.sources, []);
+    let guards = [(beside(&tools), 0.5)];
+    let reasoning = Some((Beside { profile: &own, sha256: "more" }, 6));
+    let file = make(&own, "", &Order { reasoning, guards: &guards, ..order }).unwrap().file;
+    // They change nothing here, and are named.
+    assert!(file.passes.iter().all(|step| step.name == "base"));
+    let of = |pass: &str, domain: &str, profile: &str, share, swaps| Source {
+        pass: pass.to_owned(),
+        domain: domain.to_owned(),
+        profile: profile.to_owned(),
+        share,
+        swaps,
+    };
+    let want = [
+        of("reasoning", "law", "more", None, Some(6)),
+        of("guards", "tools", OTHER, Some(0.5), None),
+    ];
+    assert_eq!(file.sources, want);
+}
+
+#[test]
+fn masks_after_the_softmax_are_of_routers_that_do_not_renormalise() {
+    let order = Order::plain(Score::Gate, Request { target: Target::Count(2), uniform: true });
+    let after = Order { masking: Masking::AfterSoftmax, ..order.clone() };
+    let of = |architecture: &str| {
+        let own = profile("law", &[4., 3., 2., 1.]);
+        Profile { architecture: architecture.to_owned(), ..own }
+    };
+    let file = make(&of("olmoe"), "", &after).unwrap().file;
+    assert_eq!((&file.format[..], file.masking), ("collegium.mask/2", Masking::AfterSoftmax));
+    let file = make(&of("olmoe"), "", &order).unwrap().file;
+    assert_eq!((&file.format[..], file.masking), ("collegium.mask/1", Masking::BeforeSoftmax));
+    let error = make(&of("qwen3moe"), "", &after).unwrap_err().to_string();
+    assert!(error.starts_with("qwen3moe renormalises the gates"), "{error}");
+    assert!(make(&of("qwen3moe"), "", &order).is_ok());
+}
+
+#[test]
+fn what_stands_in_for_norms_is_said() {
+    let mut own = profile("law", &[4., 3., 2., 1.]);
+    own.known = engine::Known { ranks: false, gates: false, norms: false, stand_in: true };
+    own.all.output_norm = vec![1., 2., 3., 4.];
+    own.all.gated_norm = own.all.output_norm.clone();
+    let order = |score| Order::plain(score, Request { target: Target::Count(2), uniform: true });
+    for score in [Score::NormSum, Score::NormMean] {
+        let made = make(&own, "", &order(score)).unwrap();
+        assert_eq!(made.warnings, [Warning::StandIn { score: score.name() }]);
+    }
+    for score in [Score::Reap, Score::GateNorm] {
+        let error = make(&own, "", &order(score)).unwrap_err();
+        assert_eq!(error, MaskError::StandIn { score: score.name() });
+    }
+    // Of whatever is not said to stand in nothing is made.
+    own.known.stand_in = false;
+    let error = make(&own, "", &order(Score::NormSum)).unwrap_err();
+    assert_eq!(error, MaskError::NoNorms { score: "norm-sum" });
+}
+
 #[test]
 fn guards_get_their_share() {
     #[track_caller]
@@ -390,8 +459,10 @@ fn guards_get_their_share() {
         least: f64,
         warnings: &[&str],
     ) {
-        let guards: Vec<(Profile, f64)> =
-            guards.iter().map(|(gates, share)| (profile("tools", gates), *share)).collect();
+        let profiles: Vec<Profile> =
+            guards.iter().map(|(gates, _)| profile("tools", gates)).collect();
+        let shares = guards.iter().map(|(_, share)| *share);
+        let guards: Vec<(Beside, f64)> = profiles.iter().map(beside).zip(shares).collect();
         let own = profile("law", &[40., 30., 15., 10., 5.]);
         let request = Request { target, uniform: true };
         let order =
@@ -444,22 +515,22 @@ fn other_profiles_must_be_of_the_same_parent() {
     }
     let stray = Profile { parent: "another".to_owned(), ..own.clone() };
     let other = "it is of parent another…, the domain's profile is of parent…; profile one parent";
-    let guards = [(stray.clone(), 0.9)];
+    let guards = [(beside(&stray), 0.9)];
     check(&own, &Order { guards: &guards, ..order.clone() }, &format!("guard law: {other}"));
-    let reasoning = Some((&stray, 6));
+    let reasoning = Some((beside(&stray), 6));
     check(&own, &Order { reasoning, ..order.clone() }, &format!("reasoning: {other}"));
     // The same hash in another shape: somebody wrote it by hand.
     let mut small = profile("law", &[1., 1.]);
     small.tokens = 100;
     let shape = "reasoning: it is 1x2 top-1, the domain's profile is 1x4 top-1 (layers x experts, top-k); \
                  profile one parent";
-    check(&own, &Order { reasoning: Some((&small, 6)), ..order.clone() }, shape);
-    let guards = [(own.clone(), 1.5)];
+    check(&own, &Order { reasoning: Some((beside(&small), 6)), ..order.clone() }, shape);
+    let guards = [(beside(&own), 1.5)];
     let share = "law: the share is 1.5; it must be above 0 and at most 1";
     check(&own, &Order { guards: &guards, ..order.clone() }, share);
     let mut spoiled = own.clone();
     spoiled.all.gate_mass[2] = f64::NAN;
-    let guards = [(spoiled, 0.9)];
+    let guards = [(beside(&spoiled), 0.9)];
     let value = "guard law: layer 0, expert 2: gate mass is NaN; profile again";
     check(&own, &Order { guards: &guards, ..order.clone() }, value);
     assert!(make(&own, "", &order).is_ok());
@@ -490,14 +561,15 @@ fn a_layer_that_was_never_reached_is_named() {
     let other = empty(2);
     let seen =
         "reasoning: layer 2 was never reached, and has experts; profile more, or another corpus";
-    check(&own, &Order { reasoning: Some((&other, 6)), ..order.clone() }, Some(seen));
-    let guards = [(empty(1), 0.9)];
+    check(&own, &Order { reasoning: Some((beside(&other), 6)), ..order.clone() }, Some(seen));
+    let again = empty(1);
+    let guards = [(beside(&again), 0.9)];
     check(&own, &Order { guards: &guards, ..order.clone() }, None);
     let mut whole = empty(1);
     (whole.all.counts, whole.all.gate_mass) = (vec![10; 6], vec![1.0; 6]);
     let seen = "reasoning: layer 1 was never reached by the domain's profile, and has experts; profile more, or \
                 another corpus";
-    check(&own, &Order { reasoning: Some((&whole, 6)), ..order.clone() }, Some(seen));
+    check(&own, &Order { reasoning: Some((beside(&whole), 6)), ..order.clone() }, Some(seen));
 }
 
 #[test]

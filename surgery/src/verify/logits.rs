@@ -105,9 +105,9 @@ pub(super) fn gates(
     let [before, after] = far.map(|far| far / positions as f64);
     Ok(Ok(format!(
         "this router does not renormalise: without the others, gates of kept experts are 1/c of the parent's, c being \
-         the probability they have together; x{mean:.2} in the mean, x{most:.2} in layer {layer}. This is the parent \
-         masked before the softmax (KL to the whole parent {before:.4}); masked after it, which keeps the parent's \
-         gates, it would be {after:.4}, and the best token the same at {same_best} of {positions}"
+         the probability they have together; x{mean:.2} in the mean, x{most:.2} in layer {layer}. That is the parent \
+         masked before the softmax, and what a cut file computes (KL to the whole parent {before:.4}); masked after it, \
+         which keeps the parent's gates, it is {after:.4}, and the best token the same at {same_best} of {positions}"
     )))
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use surgery::mask::DEFAULT;
 
+use super::mask::Acts;
 use crate::cli::ParentPath;
 
 #[derive(Debug, Args)]
@@ -20,7 +21,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "FILE")]
     pub held_out: Option<PathBuf>,
     /// Tokens of it at most, spread over the whole
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub held_out_tokens: Option<u64>,
     /// Experts to keep in each layer, as 16 or 50%
     #[arg(long, value_name = "N|P%", default_value = "50%")]
@@ -31,8 +32,11 @@ pub struct CreateArgs {
     /// Let layers keep different numbers, which in the mean are what --keep says; llama.cpp reads no such file
     #[arg(long)]
     pub per_layer: bool,
+    /// Where the mask acts in a router that does not renormalise, as OLMoE's; see `surgery mask --help`
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Acts::BeforeSoftmax)]
+    pub masking: Acts,
     /// Tokens to profile at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub tokens: Option<u64>,
     /// Profile the whole corpus, also when the mask has settled before
     #[arg(long)]
