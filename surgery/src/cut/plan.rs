@@ -309,3 +309,24 @@ fn provenance_of(
         kept,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+
+    #[test]
+    fn experts_are_the_last_axis() {
+        let parent = Folder::new().parent(1);
+        let tensor = parent.tensor("blk.0.ffn_down_exps.weight").unwrap();
+        assert_eq!(slice_bytes(tensor, 4).unwrap(), tensor.bytes / 4);
+        let turned = Tensor { dims: vec![4, 32, 32], ..tensor.clone() };
+        for (tensor, experts) in [(&turned, 4), (tensor, 2), (tensor, 0)] {
+            let error = slice_bytes(tensor, experts).unwrap_err();
+            assert!(matches!(error, CutError::Axis { .. }), "{error}");
+        }
+        // A number for each expert is no blocks of numbers.
+        let scales = Tensor { dims: vec![4], kind: engine::ggml::Kind::Q8_0, ..tensor.clone() };
+        assert!(slice_bytes(&scales, 4).is_err());
+    }
+}

@@ -4,9 +4,7 @@ use engine::Profile;
 
 use super::error::MaskError;
 use super::score::{Cell, Needs, Score};
-
-/// Tokens for each expert that a choice should rest on at least.
-const TOKENS_EACH: u64 = 4;
+use crate::profile::TOKENS_PER_EXPERT;
 
 /// One domain's router statistics, checked.
 #[derive(Clone, Debug)]
@@ -230,7 +228,7 @@ fn norms(taps: &Taps, score: Score) -> Result<(), MaskError> {
 /// [`MaskError::FewTokens`] with fewer than four for each expert.
 pub fn enough(profile: &Profile) -> Result<(), MaskError> {
     let (tokens, experts) = (profile.tokens, profile.experts);
-    let need = TOKENS_EACH.saturating_mul(experts as u64);
+    let need = TOKENS_PER_EXPERT.saturating_mul(experts as u64);
     if tokens < need { Err(MaskError::FewTokens { tokens, experts, need }) } else { Ok(()) }
 }
 

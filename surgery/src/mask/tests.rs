@@ -151,7 +151,8 @@ fn numbers_that_are_none_are_named() {
     let short = "counts has 7 values, the profile's shape needs 8; profile again";
     check(|c| c.counts.truncate(7), gate, short);
     check(|c| c.counts.fill(0), gate, "the profile has no tokens; profile a corpus first");
-    let gates = "the profile has no gates, which the score gate needs; use frequency or rank";
+    let gates =
+        "the profile has no gates, which the score gate needs; use frequency, or profile a corpus";
     check(|c| c.gate_mass.fill(0.0), gate, gates);
     let norms =
         "the profile has no norms, which the score reap needs; use gate, or profile with norms";
@@ -227,6 +228,35 @@ fn coverage_is_of_gate_mass_whatever_the_score() {
 }
 
 #[test]
+fn coverage_is_of_all_ranks() {
+    let mut counted = Counted::gates(&[&[1., 0.]], 2);
+    counted.gate_mass = vec![1., 0., 0., 3.];
+    let stats = counted.stats(Score::Gate).unwrap();
+    assert_eq!(stats.coverage(&[vec![1]]), [0.75]);
+}
+
+// A count of one of five is a fifth; half of five is three.
+#[test]
+fn shares_are_rounded() {
+    let row: &[f64] = &[5., 4., 3., 2., 1.];
+    check(&[row], 1, Target::Share(0.3), true, "##...");
+    check(&[row], 1, Target::Share(0.5), true, "###..");
+    check(&[row], 1, Target::Share(0.29), true, "#....");
+}
+
+#[test]
+fn experts_that_did_not_run_are_counted() {
+    let mut counted = Counted::gates(&[&[1., 1., 1.]], 1);
+    counted.norms = vec![2., 0., 2.];
+    let error = counted.stats(Score::NormSum).unwrap_err();
+    let want = MaskError::SomeNorms { score: "norm-sum", layer: 0, missing: 1, chosen: 3 };
+    assert_eq!(error, want);
+    // One that nothing chose need not have run.
+    counted.counts[1] = 0;
+    assert!(counted.stats(Score::NormSum).is_ok());
+}
+
+#[test]
 fn keep_is_a_count_or_a_share() {
     #[track_caller]
     fn check(text: &str, want: Option<Target>) {
@@ -273,6 +303,16 @@ fn llama_cpp_gets_counts_its_kernels_take() {
     check(600, Share(0.5), 300, &format!("300 experts a layer: {rule}; use 288 or 512"));
     check(600, Coverage(0.47), 288, "");
     check(600, Count(590), 590, &format!("590 experts a layer: {rule}; use 576"));
+}
+
+#[test]
+fn the_count_below_may_be_the_least_there_is() {
+    assert_eq!(counts::fused_below(8, 12), Some(8));
+    assert_eq!(counts::fused_below(9, 12), None);
+    assert_eq!(counts::fused_above(12, 16), Some(16));
+    assert_eq!(counts::fused_above(12, 15), None);
+    assert!([1, 64, 512, 288, 576].into_iter().all(fused));
+    assert!(![80, 287, 513, 1024].into_iter().any(fused));
 }
 
 /// A profile of one layer, of ten tokens for each expert; the domain is its name.
@@ -379,6 +419,72 @@ fn reasoning_swaps_for_the_weakest() {
     check(&[9., 1., 1., 0., 0.], flat, &[0., 0., 0., 0., 1.], 0, "###..");
 }
 
+/// What one pass forced in, no later one takes out; and what is short after swaps is made up for with the fewest.
+#[test]
+fn passes_after_one_another() {
+    #[track_caller]
+    fn check(ranks: &[(i64, i64)], own: &[f64], theirs: &[f64], wishes: &Wishes, want: &str) {
+        let mut counted = Counted::gates(&[own], 2);
+        counted.counts = ranks.iter().flat_map(|(first, last)| [*first, *last]).collect();
+        let stats = counted.stats(Score::Gate).unwrap();
+        let other = Counted::gates(&[theirs], 2).stats(Score::Gate).unwrap();
+        let reasoning = wishes.reasoning.map(|r| r.swaps).unwrap_or(6);
+        let reasoning = Some(Reasoning { stats: &other, swaps: reasoning });
+        let choice = choose(&stats, &Wishes { reasoning, ..wishes.clone() }).unwrap();
+        assert_eq!(drawn(&choice, own.len()), want);
+    }
+    let flat = &[(5, 5); 5][..];
+    let coverage = Wishes::plain(Request { target: Target::Coverage(0.75), uniform: true });
+    check(
+        flat,
+        &[30., 25., 20., 15., 10.],
+        &[0., 0., 0., 5., 5.],
+        &coverage,
+        "##.##, reasoning 0:+[3, 4]-[1, 2], coverage 0:+[1]",
+    );
+    // The whitelisted is the weakest, and another one leaves for reasoning.
+    let whitelist = Some("0.5,10".parse().unwrap());
+    let count = Request { target: Target::Count(3), uniform: true };
+    check(
+        &[(5, 5), (5, 5), (5, 5), (5, 5), (20, 0)],
+        &[50., 30., 10., 6., 4.],
+        &[0., 0., 0., 9., 1.],
+        &Wishes { whitelist, ..Wishes::plain(count) },
+        "#..##, whitelist 0:+[4]-[2], reasoning 0:+[3]-[1]",
+    );
+    // A guard needs 3; the least that may leave for it is not what reasoning brought.
+    let tools = Counted::gates(&[&[0., 0., 0., 1., 0.]], 2).stats(Score::Gate).unwrap();
+    let guards = [Guard { name: "tools".to_owned(), stats: tools, target: 1.0 }];
+    check(
+        flat,
+        &[50., 30., 10., 6., 4.],
+        &[0., 0., 0., 0., 1.],
+        &Wishes { guards: &guards, floor: Some(0.1), ..Wishes::plain(count) },
+        "#..##, reasoning 0:+[4]-[2], guards 0:+[3]-[1]",
+    );
+}
+
+/// Two layers, of which the first needs more for the guard; then more than the kernels like.
+#[test]
+fn guards_leave_one_count() {
+    #[track_caller]
+    fn check(uniform: bool, fused: bool, want: &[usize]) {
+        let own = Counted::gates(&[&[6., 1., 1., 1., 1.], &[6., 1., 1., 1., 1.]], 1);
+        let tools = Counted::gates(&[&[0., 0., 0., 1., 1.], &[1., 0., 0., 0., 0.]], 1);
+        let stats = own.stats(Score::Gate).unwrap();
+        let guard = tools.stats(Score::Gate).unwrap();
+        let guards = [Guard { name: "tools".to_owned(), stats: guard, target: 1.0 }];
+        let request = Request { target: Target::Coverage(0.6), uniform };
+        let wishes = Wishes { guards: &guards, fused, ..Wishes::plain(request) };
+        let choice = choose(&stats, &wishes).unwrap();
+        assert_eq!(choice.kept.iter().map(Vec::len).collect::<Vec<_>>(), want);
+        assert_eq!(choice.warnings, []);
+    }
+    check(false, false, &[3, 1]);
+    check(true, false, &[3, 3]);
+    check(true, true, &[4, 4]);
+}
+
 /// Stands for the hash of another profile's file.
 const OTHER: &str = "beefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeef";
 
@@ -480,6 +586,8 @@ fn guards_get_their_share() {
     // The domain gives up no more than the guard needs.
     check(&[(&[5., 1., 1., 2., 1.], 0.8)], Count(3), 0.5, "##.#.", 0.8, &[]);
     check(&[(&[1., 1., 1., 1., 6.], 0.7)], Count(3), 0.5, "##..#", 0.8, &[]);
+    // What is enough is enough: more of it for the guard is worth less than the domain.
+    check(&[(&[0., 0., 3., 4., 3.], 0.35)], Count(3), 0.1, "##.#.", 0.4, &[]);
     // Where not both can be, the least of the two is as much as it can.
     check(
         &[(&[0., 0., 0., 5., 5.], 1.0)],

@@ -6,7 +6,7 @@ use super::ProfileError;
 use crate::stability::LEAST_AGREEMENT;
 
 /// Tokens for each expert of a layer below which its share is a guess.
-const TOKENS_PER_EXPERT: u64 = 4;
+pub const TOKENS_PER_EXPERT: u64 = 4;
 
 /// Tokens that a profile of this parent needs at least.
 pub fn needed(shape: &Shape) -> u64 {

@@ -63,6 +63,7 @@ pub struct MaskArgs {
     /// Go on with fewer than four tokens for each expert
     #[arg(long)]
     pub force: bool,
+    /// Where the mask goes; it names the hashes of all profiles that it was made from
     #[arg(long, value_name = "X.mask.json")]
     pub out: PathBuf,
 }

@@ -31,7 +31,7 @@ pub struct ProfileArgs {
     /// Only lines of this domain and those without a label
     #[arg(long, value_name = "NAME", required_unless_present = "merge")]
     pub domain: Option<String>,
-    /// Tokens at most, spread over the corpus
+    /// Tokens at most, spread over the corpus [default: until the mask has settled]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub tokens: Option<u64>,
     /// Stop when masks of the two halves of what was read agree so well, and the last doubling of it changed less than
@@ -56,6 +56,7 @@ pub struct ProfileArgs {
     /// Go on with fewer than four tokens for each expert of a layer
     #[arg(long)]
     pub force: bool,
+    /// Where the profile goes; it names parent, domain and the hash of what was read
     #[arg(long, value_name = "X.profile")]
     pub out: PathBuf,
 }
