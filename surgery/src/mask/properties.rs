@@ -1,6 +1,6 @@
 //! What holds for any profile, tried on many.
 
-use engine::{Profile, Shape};
+use engine::{MaskFile, Profile, Shape};
 use proptest::prelude::*;
 
 use super::tests::beside;

@@ -98,3 +98,24 @@ pub(super) fn finite(profile: &Profile) -> Result<(), ProfileError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_named() {
+        #[track_caller]
+        fn check(spoil: impl Fn(&mut Taps), want: &str) {
+            let mut profile = Profile::new(&Shape::of_experts(2, 3, 2), "p", "law");
+            spoil(&mut profile.all);
+            let found = finite(&profile).map_or_else(|error| error.to_string(), |()| String::new());
+            assert!(found.starts_with(want), "{found}");
+        }
+        check(|_| (), "");
+        check(|taps| taps.gate_mass[11] = f64::NAN, "layer 1, expert 2: ");
+        check(|taps| taps.output_norm[4] = f64::INFINITY, "layer 1, expert 1: ");
+        check(|taps| taps.gated_norm[2] = f64::NAN, "layer 0, expert 2: ");
+        check(|taps| taps.gated_norm[3] = f64::NAN, "layer 1, expert 0: ");
+    }
+}

@@ -198,3 +198,30 @@ fn what_ran_is_what_was_kept() {
     taps.all.output_norm[6] = f64::NAN;
     assert_eq!(norms(&taps), Err("layer 1, expert 2: its outputs are not numbers".to_owned()));
 }
+
+#[test]
+fn every_kept_slice_is_looked_through() {
+    let folder = Folder::new();
+    let whole = folder.parent(5);
+    let arch = engine::arch::find(&whole).unwrap();
+    let tensor = whole.tensor("blk.1.ffn_down_exps.weight").unwrap();
+    let size = tensor.bytes / 4;
+    for (expert, kept, want) in [
+        (2, &[0, 2][..], Some("block 2048 is NaN")),
+        (0, &[0, 2], Some("block 0 is NaN")),
+        (1, &[0, 2], None),
+    ] {
+        let mut bytes = std::fs::read(whole.path()).unwrap();
+        let at = (tensor.offset + expert * size) as usize;
+        bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        let path = folder.path("spoilt.gguf");
+        std::fs::write(&path, bytes).unwrap();
+        let spoilt = Gguf::open(&path).unwrap();
+        let kept = vec![ALL.to_vec(), kept.to_vec()];
+        let found = weights::finite(&spoilt, arch, Some(&kept));
+        match want {
+            None => assert!(found.is_ok(), "{found:?}"),
+            Some(want) => assert!(found.unwrap_err().ends_with(want)),
+        }
+    }
+}
