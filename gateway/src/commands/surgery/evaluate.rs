@@ -136,3 +136,45 @@ fn source(role: &'static str, path: &Path) -> Result<Source, Failure> {
     let sha256 = hash::file(path).map_err(failed("io", role))?;
     Ok(Source { role: role.to_owned(), name, sha256 })
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::{MASK_FORMAT, MaskFile, Shape};
+
+    use super::*;
+
+    #[test]
+    fn a_profile_is_the_one_that_the_mask_was_made_from() {
+        let shape = Shape::of_experts(1, 2, 1);
+        let given = |domain: &str, profile: &str| Given {
+            file: MaskFile {
+                format: MASK_FORMAT.to_owned(),
+                parent: "p".to_owned(),
+                domain: domain.to_owned(),
+                score: "gate".to_owned(),
+                experts: vec![1],
+                kept: vec![vec![0]],
+                coverage: vec![0.5],
+                profile: profile.to_owned(),
+                sources: Vec::new(),
+                masking: Default::default(),
+                passes: Vec::new(),
+            },
+            sha256: "m".to_owned(),
+        };
+        let given = [given("law", "abc"), given("law", "def"), given("math", "ghi")];
+        #[track_caller]
+        fn check(given: &[Given], shape: &Shape, domain: &str, sha256: &str, want: Option<&str>) {
+            let profiles = [(Profile::new(shape, "p", domain), sha256.to_owned())];
+            let got = fits(given, &profiles).err().map(|failure| failure.message);
+            assert!(got.as_deref().map(|m| m.split(';').next().unwrap()) == want, "{got:?}");
+        }
+        check(&given, &shape, "law", "abc", None);
+        check(&given, &shape, "law", "def", None);
+        // Of no mask's domain: it is for the page.
+        check(&given, &shape, "tools", "xyz", None);
+        let other =
+            "the mask of math was made from the profile ghi…, the one that is given is abc…";
+        check(&given, &shape, "math", "abc", Some(other));
+    }
+}
