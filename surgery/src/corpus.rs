@@ -33,7 +33,7 @@ use liblzma::stream::{CONCATENATED, Stream};
 use serde::Deserialize;
 use thiserror::Error;
 
-use row::{Row, choices, content, in_line};
+use row::{Row, asks, choices, content, in_line};
 pub(crate) use row::{asked, letters};
 
 /// The longest line that is read, bytes.  A book in one line is below 10 MB;

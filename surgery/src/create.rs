@@ -4,7 +4,11 @@
 //! registered specialist and a [`Report`].  Each step leaves its file in the
 //! work folder and names there what it was made from; a step whose file is
 //! there and was made from the same things is not done again, so that an
-//! interrupted run goes on where it stopped.
+//! interrupted run goes on where it stopped.  A work folder is one process's at a
+//! time, and what a killed one left half-written is swept away.
+//!
+//! * `folder`: the lock, and files written whole; `steps`: what is done from the
+//!   mask on; `error`: why nothing was made.
 //!
 //! Nothing is registered that was not verified.  What coherence and evaluation
 //! say is reported, not judged: the page in the work folder shows it.

@@ -31,7 +31,7 @@ fn turn(role: &str, content: String) -> Message {
 }
 
 /// What is asked, without an answer.
-fn asks(row: Row) -> Result<Content, String> {
+pub(super) fn asks(row: Row) -> Result<Content, String> {
     let asked = match row {
         Row { question: Some(question), options, .. } => {
             asked(question, &options.unwrap_or_default())
