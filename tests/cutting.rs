@@ -40,6 +40,8 @@ pub fn mask(parent: &Model, kept: &[Vec<u32>]) -> MaskFile {
         kept: kept.to_vec(),
         coverage: vec![0.5; kept.len()],
         profile: "0".repeat(64),
+        sources: Vec::new(),
+        masking: Default::default(),
         passes: Vec::new(),
     }
 }

@@ -49,6 +49,8 @@ impl Scene {
             kept,
             coverage: vec![1.0; shape.layers],
             profile: "p".into(),
+            sources: vec![],
+            masking: Default::default(),
             passes: vec![],
         }
         .to_json()

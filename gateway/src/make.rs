@@ -103,6 +103,7 @@ fn make(job: &Job) -> Result<Made, MakeError> {
         domain: domain.clone(),
         score: Some(score),
         request,
+        masking: Default::default(),
         settle: None,
         // How much traffic is enough the settings say.
         force: true,

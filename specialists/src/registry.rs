@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::file::Written;
 use engine::hash::Late;
 use engine::{ExpertMask, MaskFile, MaskFileError, Shape, hash};
 use include_dir::{Dir, include_dir};
@@ -183,17 +184,22 @@ impl Registry {
         self.entry(&folder, &text, mask.as_bytes(), false)?;
         let io = |error| RegistryError::Io { path: folder.clone(), error };
         fs::create_dir_all(&folder).map_err(io)?;
+        let written = |name: &str, text: &str| Written::new(&folder.join(name), text.as_bytes());
+        let same = fs::read(folder.join("mask.json")).ok().as_deref() == Some(mask.as_bytes());
+        // Both before anything goes: a full disk leaves the old specialist.
+        let new = if same { None } else { Some(written("mask.json", mask).map_err(io)?) };
+        let manifest = written("manifest.toml", &text).map_err(io)?;
         // A reader of the old manifest must not find the new mask under it.
-        if fs::read(folder.join("mask.json")).ok().as_deref() != Some(mask.as_bytes()) {
+        if let Some(mask) = new {
             match fs::remove_file(folder.join("manifest.toml")) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(io(error));
                 }
                 _ => {}
             }
-            engine::file::replace(&folder.join("mask.json"), mask.as_bytes()).map_err(io)?;
+            mask.place().map_err(io)?;
         }
-        engine::file::replace(&folder.join("manifest.toml"), text.as_bytes()).map_err(io)
+        manifest.place().map_err(io)
     }
 }
 
@@ -216,6 +222,8 @@ mod tests {
             kept: vec![vec![1, 3]],
             coverage: vec![0.9],
             profile: "q".into(),
+            sources: vec![],
+            masking: Default::default(),
             passes: vec![],
         }
         .to_json()
@@ -293,6 +301,26 @@ mod tests {
         let escape = Manifest { id: "../law".into(), ..manifest };
         assert!(registry.register(&escape, &mask).is_err());
         assert!(registry.read().0.is_empty());
+    }
+
+    /// A folder in the place of a file that is to be written stands for a disk without room.
+    #[test]
+    fn what_cannot_be_written_leaves_the_old_one() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path(), &shape(), "p", &[]);
+        let (manifest, mask) = sample("law");
+        registry.register(&manifest, &mask).unwrap();
+        let other = mask.replace("[1,3]", "[0,3]");
+        let newer = Manifest { mask_sha256: hash::hex(other.as_bytes()), ..manifest.clone() };
+        for name in ["mask.json", "manifest.toml"] {
+            let stands = engine::file::beside(&registry.folder().join("law").join(name));
+            fs::create_dir(&stands).unwrap();
+            registry.register(&newer, &other).unwrap_err();
+            fs::remove_dir(&stands).unwrap();
+            assert_eq!(registry.read().0["law"].manifest, manifest, "{name}");
+        }
+        registry.register(&newer, &other).unwrap();
+        assert_eq!(registry.read().0["law"].manifest, newer);
     }
 
     #[test]

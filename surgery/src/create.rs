@@ -4,33 +4,41 @@
 //! registered specialist and a [`Report`].  Each step leaves its file in the
 //! work folder and names there what it was made from; a step whose file is
 //! there and was made from the same things is not done again, so that an
-//! interrupted run goes on where it stopped.
+//! interrupted run goes on where it stopped.  A work folder is one process's at a
+//! time, and what a killed one left half-written is swept away.
+//!
+//! * `folder`: the lock, and files written whole; `steps`: what is done from the
+//!   mask on; `error`: why nothing was made.
 //!
 //! Nothing is registered that was not verified.  What coherence and evaluation
 //! say is reported, not judged: the page in the work folder shows it.
 
-use std::fs;
-use std::io;
+mod error;
+mod folder;
+mod steps;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::{Domain, Domains};
-use engine::{MaskFile, MaskFileError, Profile, hash};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use specialists::{Created, Evaluation, Manifest, Registry, RegistryError, State, valid_id};
-use thiserror::Error;
+use engine::{Masking, Profile, hash};
+use serde::Serialize;
+use specialists::{Created, Manifest, Registry, State, valid_id};
 
-use crate::coherence::report::ReportError;
+pub use error::CreateError;
+use folder::{Work, io};
+use steps::{Masked, at_home, coherent};
+
 use crate::coherence::{self, Verdict};
 use crate::corpus::{Corpus, CorpusError, Part};
-use crate::evaluate::document::Source;
-use crate::evaluate::{Column, Controls, EvaluateError, Found, Given, Kind, Parts, Study, Table};
-use crate::mask::{self, Made as Chosen, MaskError, Order, Request, Score, Target, Warning};
-use crate::profile::{self, Checkpoint, Plan, ProfileError};
-use crate::report::{self, ReportError as PageError};
+use crate::evaluate::{Controls, Table};
+use crate::mask::{self, Made as Chosen, Order, Request, Score, Target, Warning};
+use crate::profile::{self, Checkpoint, Plan};
 use crate::stability::Settle;
-use crate::tokens::{self, Reading, TokensError, Window};
-use crate::verify::{self, VerifyError};
+use crate::tokens::{Reading, TokensError};
+use crate::verify;
 use crate::{Parent, Progress};
 
 /// Random masks that a new specialist is compared with.
@@ -60,6 +68,8 @@ pub struct Recipe {
     /// `None` is the best that the profile has the numbers for.
     pub score: Option<Score>,
     pub request: Request,
+    /// Where in the router its mask acts.
+    pub masking: Masking,
     /// When enough of the corpus was read; `None` reads all of it.
     pub settle: Option<Settle>,
     /// Go on with fewer than four tokens for each expert.
@@ -105,50 +115,6 @@ pub struct Report {
     pub registered: PathBuf,
 }
 
-#[derive(Debug, Error)]
-pub enum CreateError {
-    #[error("{label:?} names no domain{}; a new one is lowercase letters, digits and '-', and unlike the others",
-        nearest.as_ref().map(|near| format!(" (nearest is {near:?})")).unwrap_or_default())]
-    Domain { label: String, nearest: Option<String> },
-    #[error("the id {id:?} must be lowercase letters, digits and '-', at most 64")]
-    Id { id: String },
-    #[error("the domain {id:?} is not enabled, so nothing would be routed to its specialist")]
-    Disabled { id: String },
-    /// Its mask would not be one of this parent.
-    #[error(
-        "the profile is of parent {profile:.12}…, this parent is {parent:.12}…; profile this parent"
-    )]
-    OtherParent { profile: String, parent: String },
-    #[error("the profile is of the domain {profile:?}, not {domain:?}")]
-    OtherDomain { profile: String, domain: String },
-    #[error(transparent)]
-    Tokens(#[from] TokensError),
-    #[error(transparent)]
-    Profile(#[from] ProfileError),
-    #[error(transparent)]
-    ProfileFile(#[from] engine::ProfileError),
-    #[error(transparent)]
-    Mask(#[from] MaskError),
-    #[error(transparent)]
-    MaskFile(#[from] MaskFileError),
-    #[error(transparent)]
-    Coherence(#[from] ReportError),
-    #[error(transparent)]
-    Page(#[from] PageError),
-    #[error(transparent)]
-    Verify(#[from] VerifyError),
-    #[error("not registered: the check {check:?} failed: {detail}")]
-    Unverified { check: String, detail: String },
-    #[error(transparent)]
-    Evaluate(#[from] EvaluateError),
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    #[error("{path}: {error}")]
-    Io { path: PathBuf, error: io::Error },
-    #[error("{path}: {error}")]
-    Json { path: PathBuf, error: serde_json::Error },
-}
-
 impl Recipe {
     /// Half of the experts by gate mass, in the usual folder below `home`.
     pub fn usual(home: &Path, domain: &str) -> Recipe {
@@ -157,6 +123,7 @@ impl Recipe {
             domain: domain.to_owned(),
             score: None,
             request: Request { target: Target::Share(0.5), uniform: true },
+            masking: Masking::default(),
             settle: Some(Settle::default()),
             force: false,
             folder: home.join("work").join(domain),
@@ -182,6 +149,8 @@ impl Workshop<'_> {
     ) -> Result<Report, CreateError> {
         let Workshop { parent, domains, .. } = self;
         let domain = servable(domains, recipe)?;
+        let shape = parent.model.shape();
+        recipe.request.target.check(shape.experts, shape.top_k)?;
         let own = Reading {
             corpus: texts.corpus,
             domains,
@@ -202,7 +171,7 @@ impl Workshop<'_> {
                 Err(CorpusError::Empty { .. })
             );
         let held_out = (!short).then_some(held_out);
-        folder(&recipe.folder)?;
+        let _work = self.work(recipe)?;
         let path = recipe.file("profile");
         let checkpoint = profile::checkpoint_of(&path);
         let plan = Plan {
@@ -221,11 +190,11 @@ impl Workshop<'_> {
             None => {
                 let profile = profile::run(parent, plan, progress)?.profile;
                 profile.write(&path)?;
-                // Short runs leave none.
-                let _ = fs::remove_file(&checkpoint);
                 profile
             }
         };
+        // Also where an earlier run was killed just before it: what is left would stand in the way of another corpus.
+        let _ = std::fs::remove_file(&checkpoint);
         let corpus_sha256 = texts.corpus.sha256().map_err(TokensError::from)?;
         let made =
             Made { profile: &profile, path: &path, corpus_sha256, texts: Some((own, held_out)) };
@@ -245,12 +214,17 @@ impl Workshop<'_> {
         progress: Progress,
     ) -> Result<Report, CreateError> {
         let domain = servable(self.domains, recipe)?;
-        folder(&recipe.folder)?;
+        let _work = self.work(recipe)?;
         let path = recipe.file("profile");
         profile.write(&path)?;
         let corpus_sha256 = "traffic".to_owned();
         let made = Made { profile, path: &path, corpus_sha256, texts: None };
         self.finish(&domain, recipe, made, progress)
+    }
+
+    /// The recipe's folder, for this process alone.
+    fn work(self, recipe: &Recipe) -> Result<Work, CreateError> {
+        Work::open(&recipe.folder, &self.registry.folder().join(&recipe.id))
     }
 
     /// From the mask on, the same for corpus and traffic.
@@ -275,6 +249,7 @@ impl Workshop<'_> {
         let score = recipe.score.unwrap_or_else(|| Score::best([profile]));
         let order = Order {
             routed: Some(&parent.model.shape().routed),
+            masking: recipe.masking,
             force: recipe.force,
             ..Order::plain(score, recipe.request)
         };
@@ -364,306 +339,6 @@ fn servable(domains: &Domains, recipe: &Recipe) -> Result<Domain, CreateError> {
     }
 }
 
-/// Whether one mask will do, where the profile can say; its files are in a folder of their own.
-fn coherent(
-    profile: &Profile,
-    file: &MaskFile,
-    recipe: &Recipe,
-    made: &Made,
-) -> Result<Option<coherence::Report>, CreateError> {
-    let layers = file.experts.iter().filter(|kept| **kept > 0);
-    let keep = layers.clone().sum::<usize>() / layers.count().max(1);
-    let Ok(report) = coherence::judge(profile, coherence::Question { keep, seed: 1 }) else {
-        // Profiles of traffic have no items, and short corpora too few.
-        return Ok(None);
-    };
-    let corpus = made.texts.map(|(reading, _)| reading.corpus);
-    report.write(&recipe.folder.join("coherence"), &profile.source, corpus)?;
-    Ok(Some(report))
-}
-
-/// A mask on its way to be registered.
-struct Masked<'a> {
-    parent: &'a Parent,
-    file: &'a MaskFile,
-    sha256: &'a str,
-    /// What it was made from, and the hash of its file.
-    profile: (&'a Profile, &'a str),
-    recipe: &'a Recipe,
-}
-
-/// An evaluation and what it was made from.
-#[derive(Serialize, Deserialize)]
-struct Evaluated {
-    mask_sha256: String,
-    held_out: String,
-    table: Table,
-}
-
-impl Masked<'_> {
-    /// The report of an earlier run or a new one; it passed.
-    fn verified(
-        &self,
-        reading: Option<Reading>,
-        progress: Progress,
-    ) -> Result<verify::Report, CreateError> {
-        let path = self.recipe.folder.join("report.json");
-        let same = |r: &verify::Report| {
-            r.passed && r.subject == self.sha256 && r.parent == self.file.parent
-        };
-        if let Some(report) = read::<verify::Report>(&path).filter(same) {
-            return Ok(report);
-        }
-        let windows = probed(self.parent, reading)?;
-        let probes = verify::probes(self.parent.model.shape(), &windows);
-        let report = verify::mask(self.parent, self.file, self.sha256, &probes, progress)?;
-        write(&path, &report)?;
-        match report.failure() {
-            None => Ok(report),
-            Some(check) => {
-                let (check, detail) = (check.name.clone(), check.detail.clone());
-                Err(CreateError::Unverified { check, detail })
-            }
-        }
-    }
-
-    /// The table of an earlier run or a new one; the page is in a folder of its own.
-    fn evaluated(&self, held_out: Reading, progress: Progress) -> Result<Table, CreateError> {
-        let folder = self.recipe.folder.join("evaluation");
-        let path = folder.join("made.json");
-        let source = held_out.source()?;
-        let same = |e: &Evaluated| e.mask_sha256 == self.sha256 && e.held_out == source;
-        if let Some(before) = read::<Evaluated>(&path).filter(same) {
-            return Ok(before.table);
-        }
-        let windows = tokens::collect(&self.parent.model, held_out)?;
-        let columns = [Column { name: self.file.domain.clone(), windows }];
-        let parts_folder = folder.join("parts");
-        let parts = Parts::at(&parts_folder).map_err(io(&parts_folder))?;
-        let given = [Given { file: self.file.clone(), sha256: self.sha256.to_owned() }];
-        let (profile, profile_sha256) = self.profile;
-        let profiles = [(profile.clone(), profile_sha256.to_owned())];
-        let study =
-            Study::new(self.parent, &given, std::slice::from_ref(profile), CONTROLS, &parts)?;
-        let text = study.text(&columns, progress)?;
-        let table = Table::new(&study.subjects, &text, self.parent.model.parent());
-        let found = Found { text: Some(text), questions: None };
-        let corpus = Source {
-            role: "corpus".to_owned(),
-            name: held_out.corpus.name(),
-            sha256: held_out.corpus.sha256().map_err(TokensError::from)?,
-        };
-        let document = study.document(found, &profiles, vec![corpus], "surgery create".to_owned());
-        write(&folder.join("evaluation.json"), &document)?;
-        for (name, text) in [
-            ("evaluation.md", report::markdown(&document)),
-            ("evaluation.html", report::html(&document)?),
-        ] {
-            let path = folder.join(name);
-            engine::file::replace(&path, text.as_bytes()).map_err(io(&path))?;
-        }
-        let evaluated = Evaluated { mask_sha256: self.sha256.to_owned(), held_out: source, table };
-        write(&path, &evaluated)?;
-        Ok(evaluated.table)
-    }
-}
-
-/// Some windows of the corpus, spread over it.
-fn probed(parent: &Parent, reading: Option<Reading>) -> Result<Vec<Window>, CreateError> {
-    let Some(reading) = reading else { return Ok(Vec::new()) };
-    let reading = Reading { tokens: Some(PROBED), ..reading };
-    Ok(tokens::collect(&parent.model, reading)?)
-}
-
-/// What the manifest says of a table with one column.
-fn at_home(table: &Table) -> Option<Evaluation> {
-    let nats = |kind| table.rows(kind).next()?.nats.first().copied();
-    Some(Evaluation {
-        tokens: table.columns.first()?.tokens,
-        parent_nats: nats(Kind::Parent)?,
-        specialist_nats: nats(Kind::Mask)?,
-        random_nats: nats(Kind::Random)?,
-    })
-}
-
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-fn folder(path: &Path) -> Result<(), CreateError> {
-    fs::create_dir_all(path).map_err(io(path))
-}
-
-fn io(path: &Path) -> impl FnOnce(io::Error) -> CreateError + use<> {
-    let path = path.to_owned();
-    move |error| CreateError::Io { path, error }
-}
-
-/// A file of an earlier run; one that cannot be read was not finished.
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
-}
-
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), CreateError> {
-    let json = |error| CreateError::Json { path: path.to_owned(), error };
-    let text = serde_json::to_string_pretty(value).map_err(json)? + "\n";
-    engine::file::replace(path, text.as_bytes()).map_err(io(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Folder;
-    use engine::Model;
-
-    fn domains() -> Domains {
-        let mut other = Domain::new("other");
-        other.enabled = false;
-        let mut law = Domain::new("law");
-        law.aliases = vec!["legal".to_owned()];
-        Domains::new(vec![law, other]).unwrap()
-    }
-
-    /// A home with a parent in it, and a corpus of forty items.
-    fn stage() -> (Folder, Parent, PathBuf) {
-        let folder = Folder::new();
-        let parent = Parent::new(Model::load(folder.parent(1)).unwrap());
-        let item =
-            |n| format!("{{\"text\": \"whereas the party of part {n}\", \"domain\": \"law\"}}\n");
-        let path = folder.path("law.jsonl");
-        fs::write(&path, (0..40).map(item).collect::<String>()).unwrap();
-        (folder, parent, path)
-    }
-
-    /// What a run worked on, without repeats.
-    fn run(
-        stage: &(Folder, Parent, PathBuf),
-        recipe: &Recipe,
-    ) -> (Result<Report, CreateError>, Vec<String>) {
-        let (folder, parent, path) = stage;
-        let shape = parent.model.shape();
-        let registry = Registry::open(&folder.path("home"), shape, parent.model.parent(), &[]);
-        let domains = domains();
-        let shop = Workshop { parent, registry: &registry, domains: &domains };
-        let corpus = Corpus::at(path);
-        let texts = Texts { corpus: &corpus, held_out: None, tokens: None, held_out_tokens: None };
-        let mut worked: Vec<String> = Vec::new();
-        let made = shop.create(recipe, texts, &mut |_, _, what| {
-            if worked.last().is_none_or(|last| last != what) {
-                worked.push(what.to_owned());
-            }
-        });
-        if made.is_ok() {
-            assert!(registry.read().0.contains_key(&recipe.id));
-        }
-        (made, worked)
-    }
-
-    #[test]
-    fn a_corpus_becomes_a_registered_specialist() {
-        let stage = stage();
-        let recipe = Recipe::usual(&stage.0.path("home"), "law");
-        let (made, worked) = run(&stage, &recipe);
-        let made = made.unwrap();
-        assert_eq!(worked, ["law", "verify", "evaluate law"]);
-        assert_eq!(made.experts, [2, 2]);
-        assert!(made.verification.passed && made.coverage.iter().all(|share| *share >= 0.5));
-        let table = made.evaluation.unwrap();
-        assert_eq!(
-            table.rows.iter().map(|row| row.kind).collect::<Vec<_>>(),
-            [Kind::Parent, Kind::Mask, Kind::Random]
-        );
-        let text = fs::read_to_string(made.registered.join("manifest.toml")).unwrap();
-        let manifest = Manifest::parse(&text).unwrap();
-        assert_eq!(manifest.evaluation, at_home(&table));
-        assert_eq!(manifest.mask_sha256, made.mask_sha256);
-        let corpus = Corpus::at(&stage.2).sha256().unwrap();
-        assert_eq!(manifest.created.corpus_sha256, corpus);
-        // Two items in forty are held back.
-        let profile = Profile::read(&made.folder.join("law.profile")).unwrap();
-        let source = format!("corpus {corpus}, 19 of 20 items, until halves agree by 0.95");
-        assert_eq!(profile.source, source);
-        assert!(made.folder.join("evaluation/evaluation.html").exists());
-        assert_eq!(made.coherence.map(|c| c.items), Some(profile.signatures.unwrap().items.len()));
-    }
-
-    #[test]
-    fn what_was_done_is_not_done_again() {
-        let stage = stage();
-        let recipe = Recipe::usual(&stage.0.path("home"), "law");
-        run(&stage, &recipe).0.unwrap();
-        assert_eq!(run(&stage, &recipe).1, [""; 0]);
-        // Another mask of the same profile: it is verified and measured anew.
-        let request = Request { target: Target::Count(3), uniform: true };
-        let wider = Recipe { request, ..recipe.clone() };
-        assert_eq!(run(&stage, &wider).1, ["verify", "evaluate law"]);
-        // Interrupted while writing: what cannot be read was not done.
-        fs::write(recipe.folder.join("evaluation/made.json"), "{").unwrap();
-        fs::remove_dir_all(recipe.folder.join("evaluation/parts")).unwrap();
-        assert_eq!(run(&stage, &wider).1, ["evaluate law"]);
-        // Another corpus of the same name: all of it.
-        let more = fs::read_to_string(&stage.2).unwrap() + "{\"text\": \"hereby\"}\n";
-        fs::write(&stage.2, more).unwrap();
-        assert_eq!(run(&stage, &wider).1[0], "law");
-    }
-
-    #[test]
-    fn refused_before_the_work() {
-        let stage = stage();
-        #[track_caller]
-        fn check(stage: &(Folder, Parent, PathBuf), id: &str, domain: &str, want: &str) {
-            let usual = Recipe::usual(&stage.0.path("home"), "law");
-            let (made, worked) =
-                run(stage, &Recipe { id: id.into(), domain: domain.into(), ..usual });
-            assert_eq!(worked, [""; 0]);
-            let got = made.unwrap_err().to_string();
-            assert!(got.contains(want), "{got}");
-        }
-        check(&stage, "law", "lwa", "names no domain (nearest is \"law\")");
-        check(&stage, "law", "other", "not enabled");
-        check(&stage, "../law", "law", "must be lowercase letters");
-        fs::write(&stage.2, "{\"text\": \"a\"}\n{\"text\": 1}\n").unwrap();
-        check(&stage, "law", "law", "law.jsonl:2: ");
-        fs::write(&stage.2, "\n").unwrap();
-        check(&stage, "law", "law", "no item");
-    }
-
-    #[test]
-    fn a_few_lines_of_a_new_domain_are_enough() {
-        let stage = stage();
-        // One item, and it is not the twentieth: nothing is held back, so nothing is evaluated.
-        for line in ["{\"text\": \"abc\"}\n", "{\"text\": \"abcd\", \"domain\": \"gardening\"}\n"] {
-            fs::write(&stage.2, line).unwrap();
-            let recipe = Recipe::usual(&stage.0.path("home"), "gardening");
-            let few = run(&stage, &recipe).0.unwrap_err().to_string();
-            assert!(few.contains("more are needed for four each"), "{few}");
-            let made = run(&stage, &Recipe { force: true, ..recipe }).0.unwrap();
-            assert!(made.warnings.iter().any(|w| w.contains("tokens")), "{:?}", made.warnings);
-            assert!(made.verification.passed && made.evaluation.is_none());
-            assert_eq!((made.id.as_str(), made.domain.as_str()), ("gardening", "gardening"));
-        }
-    }
-
-    #[test]
-    fn a_profile_of_traffic_is_enough() {
-        let (folder, parent, _) = stage();
-        let (shape, own, domains) = (parent.model.shape(), parent.model.parent(), domains());
-        let registry = Registry::open(&folder.path("home"), shape, &own, &[]);
-        let shop = Workshop { parent: &parent, registry: &registry, domains: &domains };
-        let recipe = Recipe::usual(&folder.path("home"), "law");
-        let make = |profile: &Profile| shop.from_profile(&recipe, profile, &mut |_, _, _| ());
-        let mut seen = Profile::new(shape, &own, "law");
-        // Nothing was seen, so nothing can be chosen.
-        assert!(matches!(make(&seen), Err(CreateError::Mask(MaskError::Empty))));
-        let window = Window { tokens: (0..60).collect(), prompt: 60 };
-        parent.tap(&window, &mut seen).unwrap();
-        let made = make(&seen).unwrap();
-        assert!(made.verification.passed && made.evaluation.is_none());
-        assert_eq!(registry.read().0["law"].manifest.created.corpus_sha256, "traffic");
-        // Of another domain or parent.
-        let stray = Profile { domain: "math".to_owned(), ..seen.clone() };
-        assert!(matches!(make(&stray), Err(CreateError::OtherDomain { .. })));
-        let stray = Profile { parent: "p".to_owned(), ..seen };
-        assert!(matches!(make(&stray), Err(CreateError::OtherParent { .. })));
-    }
 }

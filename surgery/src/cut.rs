@@ -97,6 +97,12 @@ pub enum CutError {
          make the mask with --for llama.cpp, or cut it with --for collegium"
     )]
     NotUniform { layer: usize, got: usize, first: usize, want: usize },
+    /// Nobody who reads it could know what the others had.
+    #[error(
+        "the mask acts after the softmax of {architecture}, and a file without the other experts computes it before; \
+         make the mask with --masking before-softmax, or serve it as a mask"
+    )]
+    Masking { architecture: String },
     #[error("tensor {tensor:?} has shape {dims:?}; its last size must be the {experts} experts")]
     Axis { tensor: String, dims: Vec<u64>, experts: usize },
     #[error("block {block} has no tensor with experts, and the mask keeps some there")]

@@ -25,6 +25,7 @@
 
 pub mod answers;
 pub mod document;
+mod findings;
 pub mod parts;
 pub mod questions;
 pub mod statistics;
@@ -35,7 +36,9 @@ pub mod transfer;
 
 use std::io;
 
-use engine::{ExpertMask, MaskError, MaskFile, MaskFileError, Model, Profile, TemplateError, hash};
+use engine::{
+    ExpertMask, MaskError, MaskFile, MaskFileError, Masking, Model, Profile, TemplateError, hash,
+};
 use thiserror::Error;
 
 pub use document::{Evaluation, FORMAT, Kind};
@@ -43,8 +46,8 @@ pub use parts::Parts;
 pub use subjects::{Controls, Given};
 pub use table::{Row, Table};
 
-use document::{Heading, Measure, Origin, Source, Subject, Text, TextCell};
-use statistics::Ratio;
+use document::{Heading, Origin, Source, Subject, Text};
+use findings::{cell, digest, transfers};
 use text::Sums;
 
 use crate::tokens::{self, Reading, TokensError, Window};
@@ -168,7 +171,10 @@ impl<'a> Study<'a> {
         let subjects = subjects::subjects(shape, given, profiles, controls, &bytes);
         let mask = |subject: &Subject| match subject.kind {
             Kind::Parent => Ok(None),
-            _ => ExpertMask::from_kept(shape, &subject.kept).map(Some),
+            _ => {
+                let mask = ExpertMask::from_kept(shape, &subject.kept)?;
+                Ok::<_, EvaluateError>(Some(mask.acting(subject.masking)))
+            }
         };
         let masks = subjects.iter().map(mask).collect::<Result<_, _>>()?;
         Ok(Self { parent, parts, seed: controls.seed, subjects, masks })
@@ -219,9 +225,11 @@ impl<'a> Study<'a> {
 
     /// What a part of a subject is made from.
     pub(crate) fn key(&self, what: &str, subject: usize, items: &str) -> Vec<String> {
-        let kept = match self.subjects[subject].kind {
-            Kind::Parent => "all".to_owned(),
-            _ => hash::hex(format!("{:?}", self.subjects[subject].kept).as_bytes()),
+        let Subject { kind, kept, masking, .. } = &self.subjects[subject];
+        let kept = match (kind, masking) {
+            (Kind::Parent, _) => "all".to_owned(),
+            (_, Masking::BeforeSoftmax) => hash::hex(format!("{kept:?}").as_bytes()),
+            (_, masking) => hash::hex(format!("{kept:?} {}", masking.name()).as_bytes()),
         };
         vec![
             what.to_owned(),
@@ -310,56 +318,11 @@ impl<'a> Study<'a> {
     }
 }
 
-/// Near and far by every measure that tells something.
-fn transfers(all: &Evaluation) -> Vec<document::Transfer> {
-    let mut found = Vec::new();
-    let mut add = |measure, columns: &[Heading], worth: transfer::Worth| {
-        let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
-        found.extend(transfer::transfer(measure, &all.subjects, &names, &worth, &all.usage));
-    };
-    if let Some(questions) = all.questions.as_ref().filter(|_| all.by_accuracy()) {
-        add(Measure::Accuracy, &questions.columns, questions.worth());
-    }
-    if let Some(text) = &all.text {
-        let of = |cell: &Option<TextCell>| Some(cell.as_ref()?.ratio);
-        let worth = text.cells.iter().map(|row| row.iter().map(of).collect()).collect();
-        add(Measure::Likelihood, &text.columns, worth);
-    }
-    found
-}
-
 /// What a study measured.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     pub text: Option<Text>,
     pub questions: Option<document::Questions>,
-}
-
-/// One subject beside the parent, on the same stretches.
-fn cell(parent: &Sums, own: &Sums, seed: u64) -> Option<TextCell> {
-    let tokens: Vec<f64> = own.tokens.iter().map(|n| *n as f64).collect();
-    let over = |of: &[f64]| Ratio::new(of, &tokens, seed);
-    let cost: Vec<f64> = own.nats.iter().zip(&parent.nats).map(|(a, b)| a - b).collect();
-    let agree: Vec<f64> = own.agree.iter().map(|n| *n as f64).collect();
-    let cost = over(&cost)?;
-    Some(TextCell {
-        nats: over(&own.nats)?.estimate(),
-        ratio: cost.map(|nats| (-nats).exp()),
-        cost: cost.estimate(),
-        agreement: over(&agree)?.estimate(),
-        kl: over(&own.kl)?.estimate(),
-    })
-}
-
-/// Of the token ids, and where prompts end.
-fn digest(windows: &[Window]) -> String {
-    let mut bytes = Vec::new();
-    for window in windows {
-        bytes.extend((window.tokens.len() as u64).to_le_bytes());
-        bytes.extend((window.prompt as u64).to_le_bytes());
-        bytes.extend(window.tokens.iter().flat_map(|id| id.to_le_bytes()));
-    }
-    hash::hex(&bytes)
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@
 //! * gates are not there, and ranks neither: all choices get the gate 1 / top_k at the last rank, and the profile says
 //!   that it does not know them ([`engine::Known`]).  Coverage is of counts;
 //! * what goes into an expert's output matrix is there as a sum of squares S over n tokens: sqrt(n S) is what the sum of
-//!   norms would be if all n were equal, and at most; it stands in for the sum of output norms, which are not known.
+//!   norms of those inputs would be if all n were equal, and at most.  It stands in for the sum of output norms, which
+//!   are not known, and the profile says so: `norm-mean` and `norm-sum` take it with a warning, since they ask only how
+//!   strong an expert is.  What `W_down` makes of the input it does not tell, and what `reap` and `gate-norm` need beside,
+//!   the gate of each token, is not there: those are refused.
 //!
 //! Whether the text that it was made from is of the domain, nobody can tell; most are made from a mix.
 
@@ -85,7 +88,7 @@ pub fn profile(path: &Path, model: &Model, domain: &str) -> Result<Profile, Imat
             profile.all.gated_norm[at] = profile.all.output_norm[at] / top_k as f64;
         }
     }
-    profile.known = Known { ranks: false, gates: false, norms: false };
+    profile.known = Known { ranks: false, gates: false, norms: false, stand_in: true };
     let chunks = |key: &str| gguf.int(key).map_or("?".to_owned(), |n| n.to_string());
     let (count, size) = (chunks("imatrix.chunk_count"), chunks("imatrix.chunk_size"));
     profile.source = format!("imatrix {}, {count} chunks of {size} tokens", gguf.sha256());
@@ -229,7 +232,10 @@ mod tests {
     fn counts_and_squares_become_a_profile_that_says_what_it_is() {
         let profile = read("imatrix", &good()).unwrap();
         assert_eq!((profile.tokens, profile.domain.as_str()), (16, "law"));
-        assert_eq!(profile.known, Known { ranks: false, gates: false, norms: false });
+        assert_eq!(
+            profile.known,
+            Known { ranks: false, gates: false, norms: false, stand_in: true }
+        );
         for layer in 0..2 {
             assert_eq!(profile.layer_counts(layer), [4, 0, 8, 20]);
             assert_eq!(profile.layer_gate_mass(layer), [2., 0., 4., 10.]);

@@ -16,6 +16,7 @@
 //! which must have reached the same layers.  Shared experts are not in a mask:
 //! they always run.
 //!
+//! * `make`: profiles to a mask file.
 //! * `score`: what makes an expert matter; `stats`: profiles, read by a score.
 //! * `counts`: how many stay; `passes`: the list of passes, and those about counts.
 //! * `whitelist`, `reasoning`, `guard`: a pass each; `maxmin`: the guards' solver.
@@ -26,6 +27,7 @@
 mod counts;
 mod error;
 mod guard;
+mod make;
 mod maxmin;
 mod passes;
 #[cfg(test)]
@@ -37,11 +39,12 @@ mod stats;
 mod tests;
 mod whitelist;
 
-use engine::{MASK_FORMAT, MaskFile, Pass as Recorded, Profile};
+use engine::Profile;
 
 pub use counts::{Request, Target, fused};
 pub use error::{MaskError, Warning};
 pub use guard::{FLOOR, Guard, Guarded};
+pub use make::{Beside, Made, Order, from_profile, make};
 pub use passes::Step;
 pub use reasoning::{Reasoning, SWAPS};
 pub use score::{About, DEFAULT, Needs, Score};
@@ -141,134 +144,6 @@ fn alike(stats: &Stats, other: &Stats) -> Result<(), MaskError> {
     // Seen the other way round it is the domain's profile that lacks a layer.
     let missed = (0..stats.layers()).find(|layer| stats.dense(*layer) && !other.dense(*layer));
     missed.map_or(Ok(()), |layer| Err(MaskError::DomainUnreached { layer }))
-}
-
-/// What a mask is made by.
-#[derive(Clone, Debug)]
-pub struct Order<'a> {
-    pub score: Score,
-    pub request: Request,
-    /// For llama.cpp: one count, and one that its kernels like.
-    pub fused: bool,
-    pub whitelist: Option<Whitelist>,
-    /// A profile of reasoning, and how many of a layer's experts it may swap.
-    pub reasoning: Option<(&'a Profile, usize)>,
-    /// Profiles of what must stay, each with the share of its gate mass.
-    pub guards: &'a [(Profile, f64)],
-    /// The domain's target beside guards, for a request that is no coverage; [`FLOOR`] without one.
-    pub floor: Option<f64>,
-    /// Which layers of the parent have experts, if that is known.
-    pub routed: Option<&'a [bool]>,
-    /// Few tokens are a warning.
-    pub force: bool,
-}
-
-impl Order<'_> {
-    /// The base pass alone, of a profile with tokens enough.
-    pub fn plain(score: Score, request: Request) -> Order<'static> {
-        let Wishes { request, fused, whitelist, floor, .. } = Wishes::plain(request);
-        let (reasoning, guards, routed, force) = (None, &[][..], None, false);
-        Order { score, request, fused, whitelist, reasoning, guards, floor, routed, force }
-    }
-}
-
-/// A mask and what there is to say of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Made {
-    pub file: MaskFile,
-    pub guards: Vec<Guarded>,
-    pub warnings: Vec<Warning>,
-}
-
-/// The mask file of a profile, by all passes that are wished for; `sha256` is of the profile's file.
-///
-/// # Errors
-///
-/// [`MaskError`]; never a partial mask.
-pub fn make(profile: &Profile, sha256: &str, order: &Order) -> Result<Made, MaskError> {
-    let mut warnings = Vec::new();
-    let mut read = |other: &Profile, name: Option<&str>| -> Result<Stats, MaskError> {
-        let mut read = || {
-            if other.parent != profile.parent {
-                let (other, parent) = (other.parent.clone(), profile.parent.clone());
-                return Err(MaskError::OtherParent { other, parent });
-            }
-            order.score.check(other.known)?;
-            let stats = Stats::new(Taps::of(other), order.score)?;
-            match enough(other) {
-                Err(MaskError::FewTokens { tokens, experts, need }) if order.force => {
-                    warnings.push(Warning::FewTokens { tokens, experts, need });
-                }
-                judged => judged?,
-            }
-            Ok(stats)
-        };
-        read().map_err(|error| match name {
-            None => error,
-            Some(name) => MaskError::In { profile: name.to_owned(), error: Box::new(error) },
-        })
-    };
-    let stats = read(profile, None)?;
-    if let Some(routed) = order.routed {
-        reached(profile, routed)?;
-    }
-    let reasoning = match order.reasoning {
-        Some((other, swaps)) => Some((read(other, Some("reasoning"))?, swaps)),
-        None => None,
-    };
-    let guard = |(other, target): &(Profile, f64)| -> Result<Guard, MaskError> {
-        let name = other.domain.clone();
-        Ok(Guard { stats: read(other, Some(&format!("guard {name}")))?, name, target: *target })
-    };
-    let guards: Vec<Guard> = order.guards.iter().map(guard).collect::<Result<_, _>>()?;
-    let wishes = Wishes {
-        request: order.request,
-        fused: order.fused,
-        whitelist: order.whitelist,
-        reasoning: reasoning.as_ref().map(|(stats, swaps)| Reasoning { stats, swaps: *swaps }),
-        guards: &guards,
-        floor: order.floor,
-    };
-    let choice = choose(&stats, &wishes)?;
-    warnings.extend(choice.warnings.iter().cloned());
-    let guards = choice.guards.clone();
-    Ok(Made { file: file(profile, sha256, order.score, choice), guards, warnings })
-}
-
-/// The mask file of a profile, by the base pass alone and however few its tokens are; `sha256` is
-/// of the profile's file.
-///
-/// # Errors
-///
-/// [`MaskError`]; never a partial mask.
-pub fn from_profile(
-    profile: &Profile,
-    sha256: &str,
-    score: Score,
-    request: Request,
-) -> Result<MaskFile, MaskError> {
-    let order = Order { force: true, ..Order::plain(score, request) };
-    Ok(make(profile, sha256, &order)?.file)
-}
-
-fn file(profile: &Profile, sha256: &str, score: Score, choice: Choice) -> MaskFile {
-    let record = |step: Step| Recorded {
-        name: step.pass.to_owned(),
-        layer: step.layer,
-        added: step.added,
-        removed: step.removed,
-    };
-    MaskFile {
-        format: MASK_FORMAT.to_owned(),
-        parent: profile.parent.clone(),
-        domain: profile.domain.clone(),
-        score: score.name().to_owned(),
-        experts: choice.kept.iter().map(Vec::len).collect(),
-        kept: choice.kept,
-        coverage: choice.coverage,
-        profile: sha256.to_owned(),
-        passes: choice.steps.into_iter().map(record).collect(),
-    }
 }
 
 /// How much of another profile's gate mass a mask carries, by layer: the test

@@ -32,7 +32,7 @@ use crate::tokens::{Reading, TokensError};
 use crate::{Parent, Progress};
 
 pub use checkpoint::CheckpointError;
-pub use health::{needed, unreached, usable, warnings};
+pub use health::{TOKENS_PER_EXPERT, needed, unreached, usable, warnings};
 
 /// What to record, and when to stop.
 #[derive(Clone, Copy, Debug)]

@@ -50,6 +50,8 @@ pub fn mask(parent: &Gguf, kept: &[&[u32]]) -> MaskFile {
         kept: kept.iter().map(|ids| ids.to_vec()).collect(),
         coverage: vec![0.75; kept.len()],
         profile: "0".repeat(64),
+        sources: Vec::new(),
+        masking: Default::default(),
         passes: Vec::new(),
     }
 }

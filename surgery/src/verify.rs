@@ -22,7 +22,7 @@ mod weights;
 use std::io;
 
 use engine::Shape;
-use engine::{ExpertMask, MaskError, MaskFile, MaskFileError, Profile};
+use engine::{ExpertMask, MaskError, MaskFile, MaskFileError, Masking, Profile};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -151,9 +151,16 @@ pub fn mask(
     }
     progress(total, total, "verify");
     let arch = parent.model.arch();
+    let acts = match arch.renormalises {
+        true => String::new(),
+        false => format!("; it acts {} the softmax", of_softmax(mask.masking())),
+    };
     let weights = weights::finite(parent.model.gguf(), arch, Some(&file.kept));
     let mut checks = vec![
-        Check::new("parent", Ok(format!("the mask is of this parent: {} layers", mask.layers()))),
+        Check::new(
+            "parent",
+            Ok(format!("the mask is of this parent: {} layers{acts}", mask.layers())),
+        ),
         Check::new("logits are finite", finite.map(|n| format!("{n} numbers"))),
         Check::new("norms are finite", norms(&taps)),
         Check::new("only kept experts ran", only_kept(&taps, &mask)),
@@ -200,6 +207,13 @@ pub fn specialist(
         checks.push(Check::new("gates", logits::gates(parent, &mask, probes)?));
     }
     Ok(Report::new(parent, specialist.model.parent(), origin.domain, probes, checks))
+}
+
+fn of_softmax(masking: Masking) -> &'static str {
+    match masking {
+        Masking::BeforeSoftmax => "before",
+        Masking::AfterSoftmax => "after",
+    }
 }
 
 fn norms(taps: &Profile) -> Result<String, String> {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use engine::{Profile, Shape, hash};
-use surgery::mask::{Order, Request, Score, Target, Whitelist, make};
+use surgery::mask::{Beside, Order, Request, Score, Target, Whitelist, make};
 
 #[derive(Parser)]
 struct Args {
@@ -56,11 +56,16 @@ fn once(
     let sha256 = hash::file(&folder.join("own"))?;
     let guards = guards
         .iter()
-        .map(|name| Ok((read(name)?, 0.9)))
-        .collect::<Result<Vec<_>, engine::ProfileError>>()?;
-    let other = if reasoning { Some(read("reasoning")?) } else { None };
-    let order =
-        Order { guards: &guards, reasoning: other.as_ref().map(|p| (p, 6)), ..order.clone() };
+        .map(|name| Ok((read(name)?, hash::file(&folder.join(name))?)))
+        .collect::<Result<Vec<_>, Box<dyn std::error::Error>>>()?;
+    let guards: Vec<_> =
+        guards.iter().map(|(profile, sha256)| (Beside { profile, sha256 }, 0.9)).collect();
+    let other = match reasoning {
+        true => Some((read("reasoning")?, hash::file(&folder.join("reasoning"))?)),
+        false => None,
+    };
+    let reasoning = other.as_ref().map(|(profile, sha256)| (Beside { profile, sha256 }, 6));
+    let order = Order { guards: &guards, reasoning, ..order.clone() };
     let made = make(&own, &sha256, &order)?;
     engine::file::replace(&folder.join("mask.json"), made.file.to_json()?.as_bytes())?;
     Ok(())

@@ -10,6 +10,7 @@ pub mod profile;
 pub mod verify;
 
 use clap::Subcommand;
+use clap::builder::RangedU64ValueParser;
 
 #[derive(Debug, Subcommand)]
 pub enum Surgery {
@@ -53,4 +54,9 @@ pub enum Surgery {
     #[command(after_help = "Example:\n  \
         collegium surgery create --domain law --corpus law.jsonl")]
     Create(create::CreateArgs),
+}
+
+/// For counts of which none would be a slip.
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }

@@ -13,6 +13,7 @@ mod mask;
 mod profile;
 mod verify;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use config::Loaded;
@@ -94,8 +95,67 @@ fn asked(score: Option<&str>) -> Result<Option<Score>, Failure> {
     score.map(str::parse).transpose().map_err(|e: MaskError| Failure::usage(e).at("score"))
 }
 
+/// The same of a file, which is named.
+fn failed_at<E: ToString>(
+    code: &'static str,
+    field: &'static str,
+    path: &Path,
+) -> impl Fn(E) -> Failure {
+    move |error| {
+        let (path, error) = (path.display().to_string(), error.to_string());
+        let named = error.starts_with(&path);
+        Failure::new(code, if named { error } else { format!("{path}: {error}") }).at(field)
+    }
+}
+
 /// A mask's file and its hash.
 fn read_mask(path: &Path) -> Result<(MaskFile, String), Failure> {
-    let mask = MaskFile::read(path).map_err(failed("mask", "mask"))?;
-    Ok((mask, hash::file(path).map_err(failed("io", "mask"))?))
+    let mask = MaskFile::read(path).map_err(failed_at("mask", "mask", path))?;
+    Ok((mask, hash::file(path).map_err(failed_at("io", "mask", path))?))
+}
+
+/// Before any work: that a file can be written at `out`, and is none of those that it is made from.
+fn writable(out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let input = inputs.iter().find(|input| real(input).is_some_and(|of| real(out) == Some(of)));
+    if let Some(input) = input {
+        let message = format!("{} would be written over; name another file", input.display());
+        return Err(Failure::usage(message).at("out"));
+    }
+    if out.is_dir() {
+        let message = format!("{} is a folder; name a file in it", out.display());
+        return Err(Failure::usage(message).at("out"));
+    }
+    let beside = engine::file::beside(out);
+    let wrong = failed_at("io", "out", out);
+    fs::File::create(&beside).and_then(|_| fs::remove_file(&beside)).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_results_go_is_asked_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("in"), "old").unwrap();
+        #[track_caller]
+        fn check(out: &Path, inputs: &[&Path], want: Option<&str>) {
+            let got = writable(out, inputs).err().map(|failure| failure.message);
+            match want {
+                None => assert_eq!(got, None),
+                Some(want) => assert!(got.as_ref().is_some_and(|m| m.contains(want)), "{got:?}"),
+            }
+        }
+        check(&path("out"), &[&path("in")], None);
+        // What is there stays, and nothing comes.
+        check(&path("in"), &[], None);
+        assert_eq!(fs::read(path("in")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        check(&path("in"), &[&path("in")], Some("in would be written over"));
+        check(&path("./in"), &[&path("in")], Some("in would be written over"));
+        check(folder.path(), &[], Some("is a folder"));
+        check(&path("none/out"), &[], Some("none/out: "));
+    }
 }

@@ -120,6 +120,11 @@ pub fn find(gguf: &Gguf) -> Result<&'static Arch, ShapeError> {
     })
 }
 
+/// Whether the router of an architecture renormalises; `None` for a name that is not in the table.
+pub fn renormalises(name: &str) -> Option<bool> {
+    ARCHITECTURES.iter().find(|arch| arch.name == name).map(|arch| arch.renormalises)
+}
+
 /// The block that a tensor is of.
 pub fn block_of(name: &str) -> Option<usize> {
     names::block_of(name).map(|(block, _)| block)

@@ -20,6 +20,11 @@ pub trait Device: Send + Sync {
     /// As people know it.
     fn name(&self) -> String;
 
+    /// Whether it computes masks that act after the softmax ([`crate::Masking::AfterSoftmax`]).
+    fn masks_after_softmax(&self) -> bool {
+        false
+    }
+
     /// Bytes of its memory that are free; `None` where nobody tells.
     fn free_memory(&self) -> Option<u64>;
 

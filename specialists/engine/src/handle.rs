@@ -12,6 +12,7 @@ use crate::bank::Bank;
 use crate::batcher::{Batcher, EngineOptions};
 use crate::kv::KvStore;
 use crate::lookup::{Guesses, Looked};
+use crate::mask::Masking;
 use crate::model::Model;
 use crate::request::{EngineError, Event, Request};
 use crate::sequence::{Job, Other};
@@ -24,6 +25,8 @@ pub struct Engine {
     most: usize,
     kv: Arc<KvStore>,
     looked: Arc<Looked>,
+    /// The device, where masks after the softmax are another function that it does not compute.
+    before_only: Option<String>,
     thread: Arc<JoinHandle<()>>,
 }
 
@@ -65,10 +68,13 @@ impl Engine {
         let (requests, jobs) = channel();
         let (vocab, most) = (model.shape().vocab, model.shape().context.min(kv.capacity()));
         let looked = Arc::new(Looked::default());
+        let device = bank.device();
+        let before_only =
+            (!model.arch().renormalises && !device.masks_after_softmax()).then(|| device.name());
         let batcher = Batcher::new(model, bank, kv.clone(), options, looked.clone());
         let thread = std::thread::Builder::new().name("engine".to_owned());
         let thread = Arc::new(thread.spawn(move || batcher.run(jobs))?);
-        Ok(Engine { requests, vocab, most, kv, looked, thread })
+        Ok(Engine { requests, vocab, most, kv, looked, before_only, thread })
     }
 
     /// Whether its thread runs; where it does not, a defect ended it, and nothing will be answered any more.
@@ -139,6 +145,11 @@ impl Engine {
         }
         if let Some(&id) = request.prompt.iter().find(|&&id| id as usize >= self.vocab) {
             return Err(EngineError::Token { id, vocab: self.vocab });
+        }
+        let after =
+            request.mask.as_ref().is_some_and(|mask| mask.masking() == Masking::AfterSoftmax);
+        if let Some(device) = self.before_only.as_ref().filter(|_| after) {
+            return Err(EngineError::Masking { device: device.clone() });
         }
         request.max_tokens = request.max_tokens.clamp(1, self.most - prompt);
         let (sender, events) = unbounded_channel();

@@ -31,6 +31,10 @@ impl Device for Host {
         "cpu".into()
     }
 
+    fn masks_after_softmax(&self) -> bool {
+        true
+    }
+
     fn free_memory(&self) -> Option<u64> {
         memory::free()
     }

@@ -89,7 +89,7 @@ pub use keys::ShapeError;
 pub use load::ModelError;
 pub use lookup::Guesses;
 pub use mask::{
-    ExpertMask, FORMAT as MASK_FORMAT, MaskError, MaskFile, MaskFileError, Masking, Pass,
+    ExpertMask, FORMAT as MASK_FORMAT, MaskError, MaskFile, MaskFileError, Masking, Pass, Source,
 };
 pub use model::Model;
 pub use profile::{FORMAT as PROFILE_FORMAT, Known, Profile, ProfileError, Signatures, Taps};

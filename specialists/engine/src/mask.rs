@@ -18,15 +18,39 @@ pub struct ExpertMask {
 
 /// Where a mask acts in a router that does not renormalise, as OLMoE's.  In one that does both are the same function,
 /// and the first is computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Masking {
     /// On the logits, which become -inf: what a file without the other experts computes.  With c(x) the share of the
     /// router's probability that is kept, gates are 1 / c(x) of the parent's.
     #[default]
     BeforeSoftmax,
     /// On the probabilities: what is kept has the gates that it has in the parent, and the rest adds nothing.  On the
-    /// processor alone.
+    /// processor alone, and no file without the other experts computes it.
     AfterSoftmax,
+}
+
+impl Masking {
+    /// As mask files and flags name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Masking::BeforeSoftmax => "before-softmax",
+            Masking::AfterSoftmax => "after-softmax",
+        }
+    }
+
+    /// The lowest version of a mask file that can say so: what reads only the first would compute another function.
+    pub const fn format(self) -> &'static str {
+        match self {
+            Masking::BeforeSoftmax => FORMAT,
+            Masking::AfterSoftmax => FORMAT_2,
+        }
+    }
+
+    /// Whether a mask file need not say it.
+    pub fn is_default(&self) -> bool {
+        *self == Masking::default()
+    }
 }
 
 /// Why a list of kept experts is no mask for a parent.
@@ -129,9 +153,14 @@ impl ExpertMask {
 /// The format's name and version.
 pub const FORMAT: &str = "collegium.mask/1";
 
-/// A `.mask.json` file.
+/// The version of those that say where in the router they act.
+pub const FORMAT_2: &str = "collegium.mask/2";
+
+/// A `.mask.json` file.  A key that is not known is an error: it may be a misspelt one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MaskFile {
+    /// [`FORMAT`], or [`FORMAT_2`] where `masking` needs it; see [`Masking::format`].
     pub format: String,
     /// SHA-256 of the parent's file.
     pub parent: String,
@@ -146,11 +175,36 @@ pub struct MaskFile {
     pub coverage: Vec<f64>,
     /// SHA-256 of the profile it was made from.
     pub profile: String,
+    /// The profiles beside it that passes were made with, also where they changed nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
+    /// Where in the router it acts.
+    #[serde(default, skip_serializing_if = "Masking::is_default")]
+    pub masking: Masking,
     pub passes: Vec<Pass>,
+}
+
+/// A profile beside the domain's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The pass that read it.
+    pub pass: String,
+    /// What it is a profile of.
+    pub domain: String,
+    /// SHA-256 of its file.
+    pub profile: String,
+    /// Of a guard, the share of its gate mass that is to stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Of reasoning, how many experts of a layer it may swap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swaps: Option<usize>,
 }
 
 /// What one pass changed in one layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pass {
     pub name: String,
     pub layer: usize,
@@ -164,8 +218,12 @@ pub enum MaskFileError {
     Io { path: PathBuf, error: std::io::Error },
     #[error("not a mask file: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("mask format {found:?} is not known; this version reads {FORMAT:?}")]
+    #[error("mask format {found:?} is not known; this version reads {FORMAT:?} and {FORMAT_2:?}")]
     Format { found: String },
+    #[error(
+        "a mask that acts after the softmax is of format {FORMAT_2:?}, and this says {FORMAT:?}"
+    )]
+    FormatOfMasking,
     #[error(
         "the mask is for parent {mask:.12}…, this parent is {parent:.12}…; profile and mask this parent"
     )]
@@ -191,8 +249,11 @@ impl MaskFile {
     /// The same from text.
     pub fn parse(text: &str) -> Result<MaskFile, MaskFileError> {
         let file: MaskFile = serde_json::from_str(text)?;
-        if file.format != FORMAT {
-            return Err(MaskFileError::Format { found: file.format });
+        match &file.format[..] {
+            FORMAT_2 => {}
+            FORMAT if file.masking.is_default() => {}
+            FORMAT => return Err(MaskFileError::FormatOfMasking),
+            _ => return Err(MaskFileError::Format { found: file.format }),
         }
         for (layer, ids) in file.kept.iter().enumerate() {
             let experts = file.experts.get(layer).copied().unwrap_or(0);
@@ -218,7 +279,7 @@ impl MaskFile {
             let (mask, parent) = (self.parent.clone(), parent.to_owned());
             return Err(MaskFileError::Parent { mask, parent });
         }
-        Ok(ExpertMask::from_kept(shape, &self.kept)?)
+        Ok(ExpertMask::from_kept(shape, &self.kept)?.acting(self.masking))
     }
 }
 
@@ -260,6 +321,8 @@ mod tests {
             kept: vec![vec![0, 3], vec![1, 2]],
             coverage: vec![0.9, 0.8],
             profile: "q".into(),
+            sources: vec![],
+            masking: Masking::default(),
             passes: vec![],
         };
         let text = good.to_json().unwrap();
@@ -278,5 +341,25 @@ mod tests {
         check(&text.replace("[0,3]", "[0,1,3]"), "do not number 2");
         check(&text.replace("\"p\"", "\"other\""), "for parent other");
         check(&text.replace("[1,2]", "[1,9]"), "expert 9 does not exist");
+        check(&text.replace("\"passes\"", "\"maskng\":1,\"passes\""), "unknown field `maskng`");
+        // What an older version would not see is of a version that it refuses.
+        let after = MaskFile { masking: Masking::AfterSoftmax, ..good.clone() };
+        check(&after.to_json().unwrap(), "is of format \"collegium.mask/2\"");
+        let after = MaskFile { format: after.masking.format().to_owned(), ..after };
+        let read = MaskFile::parse(&after.to_json().unwrap()).unwrap();
+        assert_eq!(read, after);
+        let mask = read.mask(&Shape::of_experts(2, 4, 2), "p").unwrap();
+        assert_eq!(mask.masking(), Masking::AfterSoftmax);
+        // Nothing of it is in a file that does not need it.
+        assert!(!text.contains("masking") && !text.contains("sources"), "{text}");
+        let source = Source {
+            pass: "guards".into(),
+            domain: "tools".into(),
+            profile: "r".into(),
+            share: Some(0.9),
+            swaps: None,
+        };
+        let guarded = MaskFile { sources: vec![source], ..good };
+        assert_eq!(MaskFile::parse(&guarded.to_json().unwrap()).unwrap(), guarded);
     }
 }

@@ -46,6 +46,8 @@ pub struct Known {
     pub gates: bool,
     /// If not, norms are missing, or of something near the output.
     pub norms: bool,
+    /// Norms are not known, and in their place are those of what goes into the experts' output matrices.
+    pub stand_in: bool,
 }
 
 /// A profile.
@@ -86,7 +88,7 @@ pub enum ProfileError {
 
 impl Default for Known {
     fn default() -> Self {
-        Known { ranks: true, gates: true, norms: true }
+        Known { ranks: true, gates: true, norms: true, stand_in: false }
     }
 }
 
@@ -191,6 +193,8 @@ impl Profile {
                 ranks: self.known.ranks && other.known.ranks,
                 gates: self.known.gates && other.known.gates,
                 norms: self.known.norms && other.known.norms,
+                // A sum of both kinds is neither.
+                stand_in: self.known.stand_in && other.known.stand_in,
             };
             self.agreement = None;
         }

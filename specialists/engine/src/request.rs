@@ -85,6 +85,11 @@ pub enum EngineError {
     /// The parent's file is not what was opened; see [`Gguf::intact`](crate::gguf::Gguf::intact).
     #[error("{what}")]
     Changed { what: String },
+    /// What it would compute instead is another function.
+    #[error(
+        "the specialist's mask acts after the softmax, which {device} does not compute; serve it on the processor"
+    )]
+    Masking { device: String },
     #[error("there is no memory for keys and values of {tokens} tokens")]
     NoRoom { tokens: usize },
     #[error("the engine has stopped")]

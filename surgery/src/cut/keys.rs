@@ -74,3 +74,23 @@ fn first(value: &Value, before: usize, after: usize) -> Value {
         Array::F64(list) => Array::F64(cut(list, before, after)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of three blocks one is left out.
+    #[test]
+    fn lists_by_block_get_shorter() {
+        #[track_caller]
+        fn check(list: Array, want: Array) {
+            assert_eq!(first(&Value::Array(list), 3, 2), Value::Array(want));
+        }
+        check(Array::U32(vec![1, 2, 3]), Array::U32(vec![1, 2]));
+        check(Array::Bool(vec![true, false, true]), Array::Bool(vec![true, false]));
+        check(Array::F32(vec![1.0, 2.0, 3.0]), Array::F32(vec![1.0, 2.0]));
+        // One that is not of blocks has another length.
+        check(Array::U32(vec![1, 2, 3, 4]), Array::U32(vec![1, 2, 3, 4]));
+        assert_eq!(first(&Value::U32(3), 3, 2), Value::U32(3));
+    }
+}

@@ -5,7 +5,7 @@ use std::ops::Range;
 use engine::arch::{self, Arch};
 use engine::gguf::write::{Entry, Layout};
 use engine::gguf::{Gguf, Tensor};
-use engine::{MaskFile, Shape};
+use engine::{MaskFile, Masking, Shape};
 use serde::{Deserialize, Serialize};
 
 use super::{Ahead, CutError, Request, Runtime, keys, parts};
@@ -105,6 +105,9 @@ pub fn plan(
     }
     mask.mask(&shape, &parent.sha256())?;
     whole(mask, mask_sha256, shape.layers)?;
+    if mask.masking == Masking::AfterSoftmax && !arch.renormalises {
+        return Err(CutError::Masking { architecture: shape.architecture });
+    }
     let ahead_in = ahead(parent, arch);
     let mut kept = mask.kept.clone();
     let experts_out = most(&kept, request.runtime)?;
@@ -305,4 +308,25 @@ fn provenance_of(
         coverage: mask.coverage.iter().map(|share| *share as f32).collect(),
         kept,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+
+    #[test]
+    fn experts_are_the_last_axis() {
+        let parent = Folder::new().parent(1);
+        let tensor = parent.tensor("blk.0.ffn_down_exps.weight").unwrap();
+        assert_eq!(slice_bytes(tensor, 4).unwrap(), tensor.bytes / 4);
+        let turned = Tensor { dims: vec![4, 32, 32], ..tensor.clone() };
+        for (tensor, experts) in [(&turned, 4), (tensor, 2), (tensor, 0)] {
+            let error = slice_bytes(tensor, experts).unwrap_err();
+            assert!(matches!(error, CutError::Axis { .. }), "{error}");
+        }
+        // A number for each expert is no blocks of numbers.
+        let scales = Tensor { dims: vec![4], kind: engine::ggml::Kind::Q8_0, ..tensor.clone() };
+        assert!(slice_bytes(&scales, 4).is_err());
+    }
 }

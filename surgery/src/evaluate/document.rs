@@ -4,6 +4,7 @@
 //! Rows are subjects, columns are domains; a cell that was not measured is
 //! absent.  Numbers are finite.
 
+use engine::Masking;
 use serde::{Deserialize, Serialize};
 
 use super::statistics::{Correlation, Estimate, share};
@@ -92,6 +93,9 @@ pub struct Subject {
     pub expert_bytes: u64,
     /// Kept ids, by layer; of the parent all.
     pub kept: Vec<Vec<u32>>,
+    /// Where in the router the mask acts; a control does as what it stands beside.
+    #[serde(default, skip_serializing_if = "Masking::is_default")]
+    pub masking: Masking,
     /// Share of its domain's gate mass on kept experts, by layer, as its mask says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coverage: Vec<f64>,

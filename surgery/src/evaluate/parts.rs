@@ -49,7 +49,9 @@ impl Parts {
     pub(super) fn put<T: Serialize>(&self, of: &[String], value: &T) -> io::Result<()> {
         let Some(path) = self.path(of) else { return Ok(()) };
         let text = serde_json::to_vec(&Part { of: of.to_vec(), value })?;
-        engine::file::replace(&path, &text)
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        engine::file::replace(&path, &text).map_err(named)
     }
 
     fn path(&self, of: &[String]) -> Option<PathBuf> {

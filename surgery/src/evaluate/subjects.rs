@@ -5,7 +5,7 @@
 //! read every domain, masks by frequency only the one they were made for, since
 //! that is where they are compared.
 
-use engine::{ExpertMask, MaskFile, Profile, Shape};
+use engine::{ExpertMask, MaskFile, Masking, Profile, Shape};
 
 use super::document::{Kind, Subject};
 use crate::mask::random;
@@ -43,6 +43,7 @@ pub fn subjects(
         mask_sha256: None,
         expert_bytes: bytes(&kept),
         kept,
+        masking: Masking::default(),
         coverage: Vec::new(),
     };
     let full = ExpertMask::full(shape);
@@ -55,10 +56,11 @@ pub fn subjects(
             score: Some(file.score.clone()),
             mask_sha256: Some(sha256.clone()),
             coverage: file.coverage.clone(),
+            masking: file.masking,
             ..of(name.clone(), Kind::Mask, file.kept.clone())
         });
     }
-    for (size, kept) in distinct_sizes(given, &names) {
+    for (size, kept, masking) in distinct_sizes(given, &names) {
         for draw in 0..controls.draws {
             let seed = controls.seed.wrapping_add(draw.into());
             let drawn = random(kept, shape.experts as u32, seed);
@@ -67,7 +69,7 @@ pub fn subjects(
                 _ => format!("random {size}, draw {}", draw + 1),
             };
             let beside = Some(format!("random {size}"));
-            subjects.push(Subject { beside, ..of(name, Kind::Random, drawn) });
+            subjects.push(Subject { beside, masking, ..of(name, Kind::Random, drawn) });
         }
     }
     for (Given { file, .. }, name) in given.iter().zip(&names) {
@@ -80,6 +82,7 @@ pub fn subjects(
             domain: Some(file.domain.clone()),
             beside: Some(name.clone()),
             score: Some("frequency".to_owned()),
+            masking: file.masking,
             ..of(format!("frequency {name}"), Kind::Frequency, kept)
         });
     }
@@ -117,19 +120,26 @@ fn size(kept: &[Vec<u32>]) -> String {
     format!("{:.1}", kept.iter().map(Vec::len).sum::<usize>() as f64 / layers as f64)
 }
 
-/// Masks that keep the same numbers share their random controls.
-fn distinct_sizes<'a>(given: &'a [Given], names: &[String]) -> Vec<(String, &'a [Vec<u32>])> {
+/// Masks that keep the same numbers, and act at the same place, share their random controls.
+fn distinct_sizes<'a>(
+    given: &'a [Given],
+    names: &[String],
+) -> Vec<(String, &'a [Vec<u32>], Masking)> {
     let sizes = |kept: &[Vec<u32>]| kept.iter().map(Vec::len).collect::<Vec<_>>();
-    let mut distinct: Vec<(String, &[Vec<u32>])> = Vec::new();
+    let mut distinct: Vec<(String, &[Vec<u32>], Masking)> = Vec::new();
     for (Given { file, .. }, name) in given.iter().zip(names) {
         let own = sizes(&file.kept);
-        if !distinct.iter().any(|(_, kept)| sizes(kept) == own) {
+        let same = |kept: &[Vec<u32>], at| sizes(kept) == own && at == file.masking;
+        if !distinct.iter().any(|(_, kept, masking)| same(kept, *masking)) {
             let size = size(&file.kept);
             let label = match size.contains('.') {
                 true => format!("as {name}"),
+                false if file.masking != Masking::default() => {
+                    format!("{size} {}", file.masking.name())
+                }
                 false => size,
             };
-            distinct.push((label, &file.kept));
+            distinct.push((label, &file.kept, file.masking));
         }
     }
     distinct
@@ -164,6 +174,8 @@ mod tests {
             kept: kept.iter().map(|ids| ids.to_vec()).collect(),
             coverage: vec![0.5; kept.len()],
             profile: String::new(),
+            sources: Vec::new(),
+            masking: Default::default(),
             passes: Vec::new(),
         };
         Given { file, sha256: domain.to_owned() }

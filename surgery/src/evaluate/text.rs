@@ -158,6 +158,11 @@ impl Row {
     }
 }
 
+/// Kullback-Leibler divergence of what `other` predicts from what `logits` do, nats.
+pub(crate) fn divergence(logits: &[f32], other: &[f32]) -> f64 {
+    Row::new(logits).divergence(other, log_sum(other))
+}
+
 /// Logarithm of the sum of exponentials; large logits do not overflow.
 pub fn log_sum(logits: &[f32]) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -166,7 +171,7 @@ pub fn log_sum(logits: &[f32]) -> f64 {
 }
 
 /// The first of the largest.
-fn best(logits: &[f32]) -> usize {
+pub(crate) fn best(logits: &[f32]) -> usize {
     let mut best = 0;
     for (i, v) in logits.iter().enumerate() {
         if *v > logits[best] {

@@ -161,6 +161,7 @@ mod tests {
             mask_sha256: None,
             expert_bytes: 0,
             kept: kept.iter().map(|ids| ids.to_vec()).collect(),
+            masking: Default::default(),
             coverage: Vec::new(),
         }
     }

@@ -55,7 +55,7 @@ impl Target {
     /// # Errors
     ///
     /// [`MaskError`] if no layer can be cut so.
-    pub(super) fn check(self, experts: usize, top_k: usize) -> Result<(), MaskError> {
+    pub(crate) fn check(self, experts: usize, top_k: usize) -> Result<(), MaskError> {
         match self {
             Target::Count(asked) if asked as usize > experts => {
                 return Err(MaskError::TooMany { asked, experts });

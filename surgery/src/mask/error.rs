@@ -48,12 +48,20 @@ pub enum MaskError {
         "the profile has no counts by rank, which the score {score} needs; use frequency, or profile a corpus"
     )]
     NoRanks { score: &'static str },
-    #[error("the profile has no gates, which the score {score} needs; use frequency or rank")]
+    #[error(
+        "the profile has no gates, which the score {score} needs; use frequency, or profile a corpus"
+    )]
     NoGates { score: &'static str },
     #[error(
         "the profile has no norms, which the score {score} needs; use gate, or profile with norms"
     )]
     NoNorms { score: &'static str },
+    #[error(
+        "the profile has norms of what goes into an expert's output matrix and no gates, as of an imatrix; the score \
+         {score} needs each token's gate times the norm of what comes out; use norm-sum, norm-mean or frequency, or \
+         profile a corpus"
+    )]
+    StandIn { score: &'static str },
     /// A mean or a sum without them would hold against an expert that it was not run.
     #[error(
         "layer {layer}: {missing} of the {chosen} experts that were chosen did not run and have no norms, which the \
@@ -68,6 +76,11 @@ pub enum MaskError {
         "it is {other}, the domain's profile is {own} (layers x experts, top-k); profile one parent"
     )]
     OtherShape { other: String, own: String },
+    #[error(
+        "{architecture} renormalises the gates of what it chooses, so that a mask after the softmax is the mask before \
+         it; leave out --masking"
+    )]
+    Renormalises { architecture: String },
     /// Something is wrong with a profile other than the domain's.
     #[error("{profile}: {error}")]
     In { profile: String, error: Box<MaskError> },
@@ -82,6 +95,17 @@ pub enum Warning {
     FewTokens { tokens: u64, experts: usize, need: u64 },
     #[error("the profile has no gates: coverage is of selections")]
     OfSelections,
+    /// Only the parent can tell.
+    #[error(
+        "layer {layer} was never reached, with {layers} in all: taken for blocks without experts, they keep nothing; \
+         name the parent with --parent to be sure"
+    )]
+    Unreached { layer: usize, layers: usize },
+    #[error(
+        "the profile is of an imatrix: {score} is by the norm of what goes into an expert's output matrix, in place of \
+         what comes out"
+    )]
+    StandIn { score: &'static str },
     #[error(
         "in {layers} layers more experts meet the whitelist than are kept, {most} in layer {layer}: the heaviest of \
          them stay, and later passes have no room there; a smaller RANK or a larger COUNT is stricter"

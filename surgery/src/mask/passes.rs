@@ -134,7 +134,7 @@ fn covered(state: &mut State) {
         let mut order = heaviest_first(&stats.score[layer]);
         // What is kept comes first, so that only what is missing is added.
         order.sort_by_key(|id| !row[*id]);
-        let count = fewest(&stats.mass[layer], &order, share).max(count(row));
+        let count = fewest(&stats.mass[layer], &order, share);
         order.iter().take(count).for_each(|&id| row[id] = true);
     }
 }

@@ -1,8 +1,9 @@
 //! What holds for any profile, tried on many.
 
-use engine::{Profile, Shape};
+use engine::{MaskFile, Profile, Shape};
 use proptest::prelude::*;
 
+use super::tests::beside;
 use super::*;
 
 const EXPERTS: usize = 12;
@@ -75,11 +76,11 @@ proptest! {
         own in profile(3), other in profile(3), guard in profile(3), target in target(), score in score(),
         uniform: bool, fused: bool, listed: bool, swaps in 0usize..8, share in 0.1f64..1.0,
     ) {
-        let guards = [(guard, share)];
+        let guards = [(beside(&guard), share)];
         let order = Order {
             fused,
             whitelist: listed.then_some(Whitelist { rank: 0.9, count: 10 }),
-            reasoning: Some((&other, swaps)),
+            reasoning: Some((beside(&other), swaps)),
             guards: &guards,
             ..Order::plain(score, Request { target, uniform })
         };
@@ -138,7 +139,7 @@ proptest! {
         // Equal ones go by id, so that there ids do matter.
         prop_assume!(rows.iter().all(|row| distinct(row)));
         let made = |own: &Profile, other: &Profile| {
-            let order = Order { reasoning: Some((other, 3)), ..Order::plain(score, request) };
+            let order = Order { reasoning: Some((beside(other), 3)), ..Order::plain(score, request) };
             make(own, "", &order).unwrap().file.kept
         };
         let (before, after) = (made(&own, &other), made(&moved(&own, &order), &moved(&other, &order)));
@@ -165,11 +166,11 @@ proptest! {
         own in profile(2), first in profile(2), second in profile(2), shares in (0.3f64..1.0, 0.3f64..1.0), keep in 3u32..12,
     ) {
         let request = Request { target: Target::Count(keep), uniform: true };
-        let guards = [(first, shares.0), (second, shares.1)];
+        let guards = [(beside(&first), shares.0), (beside(&second), shares.1)];
         let order = Order::plain(Score::Gate, request);
         let plain = make(&own, "", &order).unwrap().file.kept;
         let made = make(&own, "", &Order { guards: &guards, ..order }).unwrap();
-        let all = [(&own, FLOOR), (&guards[0].0, shares.0), (&guards[1].0, shares.1)];
+        let all = [(&own, FLOOR), (&first, shares.0), (&second, shares.1)];
         let least = |kept: &[Vec<u32>], layer: usize| {
             let ratio = |(p, share): (&Profile, f64)| coverage(p, kept).unwrap()[layer] / share;
             all.iter().map(|(p, share)| ratio((p, *share))).fold(1.0, f64::min)
@@ -185,7 +186,7 @@ proptest! {
         let request = Request { target: Target::Count(keep), uniform: true };
         let order = Order::plain(score, request);
         let plain = make(&own, "", &order).unwrap().file.kept;
-        let made = make(&own, "", &Order { reasoning: Some((&other, swaps)), ..order }).unwrap().file;
+        let made = make(&own, "", &Order { reasoning: Some((beside(&other), swaps)), ..order }).unwrap().file;
         let stats = Stats::new(Taps::of(&other), score).unwrap();
         let rows = stats.score.iter().zip(plain.iter().zip(&made.kept));
         for (score, (plain, kept)) in rows {

@@ -148,9 +148,16 @@ impl Score {
         match needs {
             Needs::Ranks if !known.ranks => Err(MaskError::NoRanks { score }),
             Needs::Gates if !known.gates => Err(MaskError::NoGates { score }),
-            Needs::Norms if !known.norms => Err(MaskError::NoNorms { score }),
+            Needs::Norms if known.norms || (known.stand_in && !self.gated()) => Ok(()),
+            Needs::Norms if known.stand_in => Err(MaskError::StandIn { score }),
+            Needs::Norms => Err(MaskError::NoNorms { score }),
             _ => Ok(()),
         }
+    }
+
+    /// Each token's norm is weighed with its gate.
+    pub(super) const fn gated(self) -> bool {
+        matches!(self, Score::Reap | Score::GateNorm)
     }
 
     /// One expert's weight.
@@ -200,7 +207,9 @@ mod tests {
         check(all, &[]);
         check(Known { ranks: false, ..all }, &[Rank]);
         check(Known { norms: false, ..all }, &[NormMean, NormSum, Reap, GateNorm]);
-        let counted = Known { ranks: false, gates: false, norms: false };
+        let counted = Known { ranks: false, gates: false, norms: false, ..all };
         check(counted, &[Rank, Gate, NormMean, NormSum, Reap, GateNorm]);
+        // An imatrix: what stands in for norms does for scores that have no gate in them.
+        check(Known { stand_in: true, ..counted }, &[Rank, Gate, Reap, GateNorm]);
     }
 }

@@ -4,9 +4,7 @@ use engine::Profile;
 
 use super::error::MaskError;
 use super::score::{Cell, Needs, Score};
-
-/// Tokens for each expert that a choice should rest on at least.
-const TOKENS_EACH: u64 = 4;
+use crate::profile::TOKENS_PER_EXPERT;
 
 /// One domain's router statistics, checked.
 #[derive(Clone, Debug)]
@@ -201,7 +199,7 @@ pub(super) fn unit(row: &[f64]) -> Vec<f64> {
 /// [`MaskError`] if an expert that was chosen has no norm: it did not run.
 fn norms(taps: &Taps, score: Score) -> Result<(), MaskError> {
     let (experts, top_k, score_name) = (taps.experts, taps.top_k, score.name());
-    let gated = matches!(score, Score::Reap | Score::GateNorm);
+    let gated = score.gated();
     // A gate can round to nothing, the norm of an output that was computed does not.
     let has = |at: usize| taps.output_norm[at] > 0.0 || (gated && taps.gated_norm[at] > 0.0);
     if !(0..taps.output_norm.len()).any(has) {
@@ -230,7 +228,7 @@ fn norms(taps: &Taps, score: Score) -> Result<(), MaskError> {
 /// [`MaskError::FewTokens`] with fewer than four for each expert.
 pub fn enough(profile: &Profile) -> Result<(), MaskError> {
     let (tokens, experts) = (profile.tokens, profile.experts);
-    let need = TOKENS_EACH.saturating_mul(experts as u64);
+    let need = TOKENS_PER_EXPERT.saturating_mul(experts as u64);
     if tokens < need { Err(MaskError::FewTokens { tokens, experts, need }) } else { Ok(()) }
 }
 

@@ -1,4 +1,4 @@
-use engine::{Known, Profile, Shape};
+use engine::{Known, Masking, Profile, Shape, Source};
 
 use super::*;
 
@@ -151,7 +151,8 @@ fn numbers_that_are_none_are_named() {
     let short = "counts has 7 values, the profile's shape needs 8; profile again";
     check(|c| c.counts.truncate(7), gate, short);
     check(|c| c.counts.fill(0), gate, "the profile has no tokens; profile a corpus first");
-    let gates = "the profile has no gates, which the score gate needs; use frequency or rank";
+    let gates =
+        "the profile has no gates, which the score gate needs; use frequency, or profile a corpus";
     check(|c| c.gate_mass.fill(0.0), gate, gates);
     let norms =
         "the profile has no norms, which the score reap needs; use gate, or profile with norms";
@@ -227,6 +228,35 @@ fn coverage_is_of_gate_mass_whatever_the_score() {
 }
 
 #[test]
+fn coverage_is_of_all_ranks() {
+    let mut counted = Counted::gates(&[&[1., 0.]], 2);
+    counted.gate_mass = vec![1., 0., 0., 3.];
+    let stats = counted.stats(Score::Gate).unwrap();
+    assert_eq!(stats.coverage(&[vec![1]]), [0.75]);
+}
+
+// A count of one of five is a fifth; half of five is three.
+#[test]
+fn shares_are_rounded() {
+    let row: &[f64] = &[5., 4., 3., 2., 1.];
+    check(&[row], 1, Target::Share(0.3), true, "##...");
+    check(&[row], 1, Target::Share(0.5), true, "###..");
+    check(&[row], 1, Target::Share(0.29), true, "#....");
+}
+
+#[test]
+fn experts_that_did_not_run_are_counted() {
+    let mut counted = Counted::gates(&[&[1., 1., 1.]], 1);
+    counted.norms = vec![2., 0., 2.];
+    let error = counted.stats(Score::NormSum).unwrap_err();
+    let want = MaskError::SomeNorms { score: "norm-sum", layer: 0, missing: 1, chosen: 3 };
+    assert_eq!(error, want);
+    // One that nothing chose need not have run.
+    counted.counts[1] = 0;
+    assert!(counted.stats(Score::NormSum).is_ok());
+}
+
+#[test]
 fn keep_is_a_count_or_a_share() {
     #[track_caller]
     fn check(text: &str, want: Option<Target>) {
@@ -275,6 +305,16 @@ fn llama_cpp_gets_counts_its_kernels_take() {
     check(600, Count(590), 590, &format!("590 experts a layer: {rule}; use 576"));
 }
 
+#[test]
+fn the_count_below_may_be_the_least_there_is() {
+    assert_eq!(counts::fused_below(8, 12), Some(8));
+    assert_eq!(counts::fused_below(9, 12), None);
+    assert_eq!(counts::fused_above(12, 16), Some(16));
+    assert_eq!(counts::fused_above(12, 15), None);
+    assert!([1, 64, 512, 288, 576].into_iter().all(fused));
+    assert!(![80, 287, 513, 1024].into_iter().any(fused));
+}
+
 /// A profile of one layer, of ten tokens for each expert; the domain is its name.
 fn profile(domain: &str, gates: &[f64]) -> Profile {
     let mut profile = Profile::new(&Shape::of_experts(1, gates.len(), 1), "parent", domain);
@@ -302,7 +342,7 @@ fn the_best_score_is_one_that_all_profiles_can_bear() {
     check(&[&[3., 0.]], Score::Gate);
     check(&[&[3., 4.], &[0., 4.]], Score::Gate);
     let mut counted = profile("law", &[2., 1.]);
-    counted.known = Known { ranks: false, gates: false, norms: false };
+    counted.known = Known { ranks: false, gates: false, norms: false, ..Known::default() };
     assert_eq!(Score::best([&counted, &profile("math", &[2., 1.])]), Score::Frequency);
 }
 
@@ -401,6 +441,141 @@ fn reasoning_swaps_for_the_weakest() {
     check(&[9., 1., 1., 0., 0.], flat, &[0., 0., 0., 0., 1.], 0, "###..");
 }
 
+/// What one pass forced in, no later one takes out; and what is short after swaps is made up for with the fewest.
+#[test]
+fn passes_after_one_another() {
+    #[track_caller]
+    fn check(ranks: &[(i64, i64)], own: &[f64], theirs: &[f64], wishes: &Wishes, want: &str) {
+        let mut counted = Counted::gates(&[own], 2);
+        counted.counts = ranks.iter().flat_map(|(first, last)| [*first, *last]).collect();
+        let stats = counted.stats(Score::Gate).unwrap();
+        let other = Counted::gates(&[theirs], 2).stats(Score::Gate).unwrap();
+        let reasoning = wishes.reasoning.map(|r| r.swaps).unwrap_or(6);
+        let reasoning = Some(Reasoning { stats: &other, swaps: reasoning });
+        let choice = choose(&stats, &Wishes { reasoning, ..wishes.clone() }).unwrap();
+        assert_eq!(drawn(&choice, own.len()), want);
+    }
+    let flat = &[(5, 5); 5][..];
+    let coverage = Wishes::plain(Request { target: Target::Coverage(0.75), uniform: true });
+    check(
+        flat,
+        &[30., 25., 20., 15., 10.],
+        &[0., 0., 0., 5., 5.],
+        &coverage,
+        "##.##, reasoning 0:+[3, 4]-[1, 2], coverage 0:+[1]",
+    );
+    // The whitelisted is the weakest, and another one leaves for reasoning.
+    let whitelist = Some("0.5,10".parse().unwrap());
+    let count = Request { target: Target::Count(3), uniform: true };
+    check(
+        &[(5, 5), (5, 5), (5, 5), (5, 5), (20, 0)],
+        &[50., 30., 10., 6., 4.],
+        &[0., 0., 0., 9., 1.],
+        &Wishes { whitelist, ..Wishes::plain(count) },
+        "#..##, whitelist 0:+[4]-[2], reasoning 0:+[3]-[1]",
+    );
+    // A guard needs 3; the least that may leave for it is not what reasoning brought.
+    let tools = Counted::gates(&[&[0., 0., 0., 1., 0.]], 2).stats(Score::Gate).unwrap();
+    let guards = [Guard { name: "tools".to_owned(), stats: tools, target: 1.0 }];
+    check(
+        flat,
+        &[50., 30., 10., 6., 4.],
+        &[0., 0., 0., 0., 1.],
+        &Wishes { guards: &guards, floor: Some(0.1), ..Wishes::plain(count) },
+        "#..##, reasoning 0:+[4]-[2], guards 0:+[3]-[1]",
+    );
+}
+
+/// Two layers, of which the second needs more for the guard; then more than the kernels like.
+#[test]
+fn guards_leave_one_count() {
+    #[track_caller]
+    fn check(uniform: bool, fused: bool, want: &[usize]) {
+        let own = Counted::gates(&[&[6., 1., 1., 1., 1.], &[6., 1., 1., 1., 1.]], 1);
+        let tools = Counted::gates(&[&[1., 0., 0., 0., 0.], &[0., 0., 0., 1., 1.]], 1);
+        let stats = own.stats(Score::Gate).unwrap();
+        let guard = tools.stats(Score::Gate).unwrap();
+        let guards = [Guard { name: "tools".to_owned(), stats: guard, target: 1.0 }];
+        let request = Request { target: Target::Coverage(0.6), uniform };
+        let wishes = Wishes { guards: &guards, fused, ..Wishes::plain(request) };
+        let choice = choose(&stats, &wishes).unwrap();
+        assert_eq!(choice.kept.iter().map(Vec::len).collect::<Vec<_>>(), want);
+        assert_eq!(choice.warnings, []);
+    }
+    check(false, false, &[1, 3]);
+    check(true, false, &[3, 3]);
+    check(true, true, &[4, 4]);
+}
+
+/// Stands for the hash of another profile's file.
+const OTHER: &str = "beefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeefbeef";
+
+pub(super) fn beside(profile: &Profile) -> Beside<'_> {
+    Beside { profile, sha256: OTHER }
+}
+
+#[test]
+fn a_mask_names_all_profiles_that_it_was_made_from() {
+    let (own, tools) = (profile("law", &[4., 3., 2., 1.]), profile("tools", &[4., 3., 2., 1.]));
+    let order = Order::plain(Score::Gate, Request { target: Target::Count(2), uniform: true });
+    assert_eq!(make(&own, "", &order).unwrap().file.sources, []);
+    let guards = [(beside(&tools), 0.5)];
+    let reasoning = Some((Beside { profile: &own, sha256: "more" }, 6));
+    let file = make(&own, "", &Order { reasoning, guards: &guards, ..order }).unwrap().file;
+    // They change nothing here, and are named.
+    assert!(file.passes.iter().all(|step| step.name == "base"));
+    let of = |pass: &str, domain: &str, profile: &str, share, swaps| Source {
+        pass: pass.to_owned(),
+        domain: domain.to_owned(),
+        profile: profile.to_owned(),
+        share,
+        swaps,
+    };
+    let want = [
+        of("reasoning", "law", "more", None, Some(6)),
+        of("guards", "tools", OTHER, Some(0.5), None),
+    ];
+    assert_eq!(file.sources, want);
+}
+
+#[test]
+fn masks_after_the_softmax_are_of_routers_that_do_not_renormalise() {
+    let order = Order::plain(Score::Gate, Request { target: Target::Count(2), uniform: true });
+    let after = Order { masking: Masking::AfterSoftmax, ..order.clone() };
+    let of = |architecture: &str| {
+        let own = profile("law", &[4., 3., 2., 1.]);
+        Profile { architecture: architecture.to_owned(), ..own }
+    };
+    let file = make(&of("olmoe"), "", &after).unwrap().file;
+    assert_eq!((&file.format[..], file.masking), ("collegium.mask/2", Masking::AfterSoftmax));
+    let file = make(&of("olmoe"), "", &order).unwrap().file;
+    assert_eq!((&file.format[..], file.masking), ("collegium.mask/1", Masking::BeforeSoftmax));
+    let error = make(&of("qwen3moe"), "", &after).unwrap_err().to_string();
+    assert!(error.starts_with("qwen3moe renormalises the gates"), "{error}");
+    assert!(make(&of("qwen3moe"), "", &order).is_ok());
+}
+
+#[test]
+fn what_stands_in_for_norms_is_said() {
+    let mut own = profile("law", &[4., 3., 2., 1.]);
+    own.known = engine::Known { ranks: false, gates: false, norms: false, stand_in: true };
+    own.all.output_norm = vec![1., 2., 3., 4.];
+    own.all.gated_norm = own.all.output_norm.clone();
+    let order = |score| Order::plain(score, Request { target: Target::Count(2), uniform: true });
+    for score in [Score::NormSum, Score::NormMean] {
+        let made = make(&own, "", &order(score)).unwrap();
+        assert_eq!(made.warnings, [Warning::StandIn { score: score.name() }]);
+    }
+    for score in [Score::Reap, Score::GateNorm] {
+        let error = make(&own, "", &order(score)).unwrap_err();
+        assert_eq!(error, MaskError::StandIn { score: score.name() });
+    }
+    // Of whatever is not said to stand in nothing is made.
+    own.known.stand_in = false;
+    let error = make(&own, "", &order(Score::NormSum)).unwrap_err();
+    assert_eq!(error, MaskError::NoNorms { score: "norm-sum" });
+}
+
 #[test]
 fn guards_get_their_share() {
     #[track_caller]
@@ -412,8 +587,10 @@ fn guards_get_their_share() {
         least: f64,
         warnings: &[&str],
     ) {
-        let guards: Vec<(Profile, f64)> =
-            guards.iter().map(|(gates, share)| (profile("tools", gates), *share)).collect();
+        let profiles: Vec<Profile> =
+            guards.iter().map(|(gates, _)| profile("tools", gates)).collect();
+        let shares = guards.iter().map(|(_, share)| *share);
+        let guards: Vec<(Beside, f64)> = profiles.iter().map(beside).zip(shares).collect();
         let own = profile("law", &[40., 30., 15., 10., 5.]);
         let request = Request { target, uniform: true };
         let order =
@@ -431,6 +608,8 @@ fn guards_get_their_share() {
     // The domain gives up no more than the guard needs.
     check(&[(&[5., 1., 1., 2., 1.], 0.8)], Count(3), 0.5, "##.#.", 0.8, &[]);
     check(&[(&[1., 1., 1., 1., 6.], 0.7)], Count(3), 0.5, "##..#", 0.8, &[]);
+    // What is enough is enough: more of it for the guard is worth less than the domain.
+    check(&[(&[0., 0., 3., 4., 3.], 0.35)], Count(3), 0.1, "##.#.", 0.4, &[]);
     // Where not both can be, the least of the two is as much as it can.
     check(
         &[(&[0., 0., 0., 5., 5.], 1.0)],
@@ -466,22 +645,22 @@ fn other_profiles_must_be_of_the_same_parent() {
     }
     let stray = Profile { parent: "another".to_owned(), ..own.clone() };
     let other = "it is of parent another…, the domain's profile is of parent…; profile one parent";
-    let guards = [(stray.clone(), 0.9)];
+    let guards = [(beside(&stray), 0.9)];
     check(&own, &Order { guards: &guards, ..order.clone() }, &format!("guard law: {other}"));
-    let reasoning = Some((&stray, 6));
+    let reasoning = Some((beside(&stray), 6));
     check(&own, &Order { reasoning, ..order.clone() }, &format!("reasoning: {other}"));
     // The same hash in another shape: somebody wrote it by hand.
     let mut small = profile("law", &[1., 1.]);
     small.tokens = 100;
     let shape = "reasoning: it is 1x2 top-1, the domain's profile is 1x4 top-1 (layers x experts, top-k); \
                  profile one parent";
-    check(&own, &Order { reasoning: Some((&small, 6)), ..order.clone() }, shape);
-    let guards = [(own.clone(), 1.5)];
+    check(&own, &Order { reasoning: Some((beside(&small), 6)), ..order.clone() }, shape);
+    let guards = [(beside(&own), 1.5)];
     let share = "law: the share is 1.5; it must be above 0 and at most 1";
     check(&own, &Order { guards: &guards, ..order.clone() }, share);
     let mut spoiled = own.clone();
     spoiled.all.gate_mass[2] = f64::NAN;
-    let guards = [(spoiled, 0.9)];
+    let guards = [(beside(&spoiled), 0.9)];
     let value = "guard law: layer 0, expert 2: gate mass is NaN; profile again";
     check(&own, &Order { guards: &guards, ..order.clone() }, value);
     assert!(make(&own, "", &order).is_ok());
@@ -512,14 +691,15 @@ fn a_layer_that_was_never_reached_is_named() {
     let other = empty(2);
     let seen =
         "reasoning: layer 2 was never reached, and has experts; profile more, or another corpus";
-    check(&own, &Order { reasoning: Some((&other, 6)), ..order.clone() }, Some(seen));
-    let guards = [(empty(1), 0.9)];
+    check(&own, &Order { reasoning: Some((beside(&other), 6)), ..order.clone() }, Some(seen));
+    let again = empty(1);
+    let guards = [(beside(&again), 0.9)];
     check(&own, &Order { guards: &guards, ..order.clone() }, None);
     let mut whole = empty(1);
     (whole.all.counts, whole.all.gate_mass) = (vec![10; 6], vec![1.0; 6]);
     let seen = "reasoning: layer 1 was never reached by the domain's profile, and has experts; profile more, or \
                 another corpus";
-    check(&own, &Order { reasoning: Some((&whole, 6)), ..order.clone() }, Some(seen));
+    check(&own, &Order { reasoning: Some((beside(&whole), 6)), ..order.clone() }, Some(seen));
 }
 
 #[test]

@@ -133,3 +133,33 @@ fn parse(bytes: &[u8]) -> Result<State, String> {
     };
     Ok(State { place, profile, halves: [even, odd], before })
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::Shape;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        let profile = Profile::new(&Shape::of_experts(1, 2, 1), "p", "law");
+        let of = "this".to_owned();
+        let place = Place { of, items: 3, round: 1, passed: 2, taken: 40, rounds: Vec::new() };
+        let halves = [vec![1.0, 2.0], vec![3.0, 4.0]];
+        for before in [None, Some(vec![5.0, 6.0])] {
+            let state = State {
+                place: place.clone(),
+                profile: profile.clone(),
+                halves: halves.clone(),
+                before,
+            };
+            state.write(&path).unwrap();
+            let read = State::read(&path, "this").unwrap().unwrap();
+            assert_eq!((read.place, read.profile), (place.clone(), profile.clone()));
+            assert_eq!((read.halves, read.before), (halves.clone(), state.before));
+            assert!(matches!(State::read(&path, "that"), Err(CheckpointError::Other { .. })));
+        }
+    }
+}

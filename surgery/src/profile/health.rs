@@ -6,7 +6,7 @@ use super::ProfileError;
 use crate::stability::LEAST_AGREEMENT;
 
 /// Tokens for each expert of a layer below which its share is a guess.
-const TOKENS_PER_EXPERT: u64 = 4;
+pub const TOKENS_PER_EXPERT: u64 = 4;
 
 /// Tokens that a profile of this parent needs at least.
 pub fn needed(shape: &Shape) -> u64 {
@@ -97,4 +97,25 @@ pub(super) fn finite(profile: &Profile) -> Result<(), ProfileError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_named() {
+        #[track_caller]
+        fn check(spoil: impl Fn(&mut Taps), want: &str) {
+            let mut profile = Profile::new(&Shape::of_experts(2, 3, 2), "p", "law");
+            spoil(&mut profile.all);
+            let found = finite(&profile).map_or_else(|error| error.to_string(), |()| String::new());
+            assert!(found.starts_with(want), "{found}");
+        }
+        check(|_| (), "");
+        check(|taps| taps.gate_mass[11] = f64::NAN, "layer 1, expert 2: ");
+        check(|taps| taps.output_norm[4] = f64::INFINITY, "layer 1, expert 1: ");
+        check(|taps| taps.gated_norm[2] = f64::NAN, "layer 0, expert 2: ");
+        check(|taps| taps.gated_norm[3] = f64::NAN, "layer 1, expert 0: ");
+    }
 }

@@ -20,6 +20,7 @@ fn subject(name: &str, kind: Kind, domain: Option<&str>, kept: &[&[u32]]) -> Sub
         mask_sha256: Some("5".repeat(64)),
         expert_bytes: 100 * kept.iter().map(|ids| ids.len()).sum::<usize>() as u64,
         kept: kept.iter().map(|ids| ids.to_vec()).collect(),
+        masking: Default::default(),
         coverage: vec![0.9, 0.8],
     }
 }

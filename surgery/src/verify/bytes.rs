@@ -105,7 +105,7 @@ impl Pair<'_> {
         Ok(format!("{same} tensors and {sliced} expert slices are the parent's bytes{left_out}"))
     }
 
-    fn slices(&self, old: &Tensor, new: &Tensor, ids: &[u32]) -> Result<(), String> {
+    pub fn slices(&self, old: &Tensor, new: &Tensor, ids: &[u32]) -> Result<(), String> {
         let (Some((experts, row)), Some((kept, new_row))) =
             (old.dims.split_last(), new.dims.split_last())
         else {

@@ -5,6 +5,7 @@ use std::io;
 
 use engine::{ExpertMask, Masking, Profile};
 
+use crate::evaluate::text::{best, divergence};
 use crate::tokens::Window;
 use crate::{Parent, Progress};
 
@@ -40,7 +41,7 @@ pub(super) fn equal(
     Ok(found.map(|n| format!("{n} logits of {total} probes are equal bit for bit")))
 }
 
-fn same_bits(
+pub(super) fn same_bits(
     before: u64,
     probe: usize,
     at: usize,
@@ -105,9 +106,9 @@ pub(super) fn gates(
     let [before, after] = far.map(|far| far / positions as f64);
     Ok(Ok(format!(
         "this router does not renormalise: without the others, gates of kept experts are 1/c of the parent's, c being \
-         the probability they have together; x{mean:.2} in the mean, x{most:.2} in layer {layer}. This is the parent \
-         masked before the softmax (KL to the whole parent {before:.4}); masked after it, which keeps the parent's \
-         gates, it would be {after:.4}, and the best token the same at {same_best} of {positions}"
+         the probability they have together; x{mean:.2} in the mean, x{most:.2} in layer {layer}. That is the parent \
+         masked before the softmax, and what a cut file computes (KL to the whole parent {before:.4}); masked after it, \
+         which keeps the parent's gates, it is {after:.4}, and the best token the same at {same_best} of {positions}"
     )))
 }
 
@@ -122,23 +123,4 @@ fn mean_gates(taps: &Profile) -> Vec<f64> {
         .zip(norms)
         .map(|(gated, norm)| if norm > 0.0 { gated / norm } else { 0.0 })
         .collect()
-}
-
-fn best(logits: &[f32]) -> Option<usize> {
-    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
-}
-
-/// Kullback-Leibler divergence of what `q` predicts from what `p` does, nats.
-fn divergence(p: &[f32], q: &[f32]) -> f64 {
-    let log_sum = |logits: &[f32]| {
-        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = logits.iter().map(|v| f64::from(v - most).exp()).sum();
-        f64::from(most) + sum.ln()
-    };
-    let (of_p, of_q) = (log_sum(p), log_sum(q));
-    let term = |(p, q): (&f32, &f32)| {
-        let (p, q) = (f64::from(*p) - of_p, f64::from(*q) - of_q);
-        p.exp() * (p - q)
-    };
-    p.iter().zip(q).map(term).sum()
 }

@@ -2,7 +2,9 @@ use super::*;
 use crate::cut;
 use crate::testing::{self, Folder};
 use engine::Model;
-use engine::gguf::Gguf;
+use engine::ggml::Kind;
+use engine::gguf::write::{Entry, Layout};
+use engine::gguf::{Gguf, Tensor, Value};
 
 fn load(gguf: Gguf) -> Parent {
     Parent::new(Model::load(gguf).unwrap())
@@ -109,4 +111,117 @@ fn probes_are_the_beginnings_of_windows() {
     let shape = Shape::read(&Folder::new().parent(1)).unwrap();
     assert_eq!(probes(&shape, &[window(100, 80), window(9, 4)]), [window(64, 64), window(9, 4)]);
     assert_eq!(probes(&shape, &[]).len(), PROBES);
+}
+
+/// The tensors of a file but one, and one more.
+fn rewritten(folder: &Folder, gguf: &Gguf, without: &str, more: Option<&str>) -> Gguf {
+    let kept: Vec<&Tensor> = gguf.tensors().iter().filter(|t| t.name != without).collect();
+    let entry = |t: &&Tensor| Entry { name: t.name.clone(), dims: t.dims.clone(), kind: t.kind };
+    let mut entries: Vec<Entry> = kept.iter().map(entry).collect();
+    let more = more.map(|name| Entry { name: name.to_owned(), dims: vec![4], kind: Kind::F32 });
+    entries.extend(more);
+    let path = folder.path("rewritten.gguf");
+    let mut file = std::fs::File::create(&path).unwrap();
+    let layout = Layout::plan(gguf.metadata(), &entries).unwrap();
+    let bytes = |at: usize| kept.get(at).map_or(vec![0; 16], |t| gguf.data(t).to_vec());
+    layout.write(&mut file, |at, sink| sink(&bytes(at))).unwrap();
+    Gguf::open(&path).unwrap()
+}
+
+const ALL: [u32; 4] = [0, 1, 2, 3];
+
+#[test]
+fn nothing_is_missing_and_nothing_is_more() {
+    let folder = Folder::new();
+    let whole = folder.parent(5);
+    let arch = engine::arch::find(&whole).unwrap();
+    let kept = vec![ALL.to_vec(), ALL.to_vec()];
+    let judge = |cut: &Gguf| {
+        let pair = bytes::Pair { arch, whole: &whole, cut, kept: &kept, blocks: 2 };
+        (pair.tensors(), pair.keys())
+    };
+    let (tensors, keys) = judge(&whole);
+    assert!(tensors.is_ok() && keys.is_ok(), "{tensors:?} {keys:?}");
+    let (tensors, _) = judge(&rewritten(&folder, &whole, "output_norm.weight", None));
+    assert_eq!(tensors.unwrap_err(), "tensor \"output_norm.weight\" is missing");
+    let (tensors, _) = judge(&rewritten(&folder, &whole, "", Some("more.weight")));
+    let n = whole.tensors().len();
+    let want = format!("{} tensors, the parent has {n} and 0 were left out", n + 1);
+    assert_eq!(tensors.unwrap_err(), want);
+    let more = folder.parent_with(5, &[("general.more", Value::U32(1))]);
+    let keys = judge(&more).1.unwrap_err();
+    assert!(keys.ends_with(&format!(" keys, the parent has {}", whole.metadata().len())), "{keys}");
+}
+
+#[test]
+fn slices_are_of_the_same_shape() {
+    let folder = Folder::new();
+    let whole = folder.parent(5);
+    let arch = engine::arch::find(&whole).unwrap();
+    let kept = vec![ALL.to_vec(), ALL.to_vec()];
+    let pair = bytes::Pair { arch, whole: &whole, cut: &whole, kept: &kept, blocks: 2 };
+    let old = whole.tensor("blk.0.ffn_down_exps.weight").unwrap();
+    assert_eq!(pair.slices(old, old, &ALL), Ok(()));
+    // As many bytes, and another matrix.
+    let other = Tensor { dims: vec![16, 64, 4], ..old.clone() };
+    assert!(pair.slices(old, &other, &ALL).unwrap_err().starts_with("its shape is"));
+    assert!(pair.slices(old, old, &ALL[..3]).unwrap_err().starts_with("its shape is"));
+    // Not even the second of two.
+    let swapped = pair.slices(old, old, &[0, 2, 2, 3]).unwrap_err();
+    assert_eq!(swapped, "expert 1 is not the parent's expert 2");
+}
+
+#[test]
+fn logits_are_the_same_bits_and_numbers() {
+    use logits::same_bits;
+    assert_eq!(same_bits(7, 0, 0, &[1.0, 2.0], &[1.0, 2.0]), Ok(9));
+    let next = f32::from_bits(2.0f32.to_bits() + 1);
+    let off = same_bits(0, 3, 4, &[1.0, 2.0], &[1.0, next]).unwrap_err();
+    assert!(off.starts_with("probe 3, token 4: the logit of id 1 is 2.0000002"), "{off}");
+    // Equal bits are not enough where they are no number, and zero has two.
+    let nan = same_bits(0, 0, 4, &[1.0, f32::NAN], &[1.0, f32::NAN]).unwrap_err();
+    assert_eq!(nan, "token 4 of a probe: the logit of id 1 is NaN");
+    assert!(same_bits(0, 0, 0, &[0.0], &[-0.0]).is_err());
+    assert!(same_bits(0, 0, 0, &[0.0], &[0.0, 1.0]).unwrap_err().starts_with("2 logits"));
+}
+
+#[test]
+fn what_ran_is_what_was_kept() {
+    let shape = Shape::of_experts(2, 4, 2);
+    let mask = ExpertMask::from_kept(&shape, &[vec![0, 1], vec![2, 3]]).unwrap();
+    let mut taps = Profile::new(&shape, "p", "law");
+    taps.all.output_norm = vec![1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0];
+    assert_eq!(only_kept(&taps, &mask), Ok("2 layers".to_owned()));
+    assert_eq!(norms(&taps), Ok("4 experts ran".to_owned()));
+    taps.all.output_norm[5] = 0.5;
+    assert_eq!(only_kept(&taps, &mask), Err("layer 1: expert 1 ran and is not kept".to_owned()));
+    taps.all.output_norm[6] = f64::NAN;
+    assert_eq!(norms(&taps), Err("layer 1, expert 2: its outputs are not numbers".to_owned()));
+}
+
+#[test]
+fn every_kept_slice_is_looked_through() {
+    let folder = Folder::new();
+    let whole = folder.parent(5);
+    let arch = engine::arch::find(&whole).unwrap();
+    let tensor = whole.tensor("blk.1.ffn_down_exps.weight").unwrap();
+    let size = tensor.bytes / 4;
+    for (expert, kept, want) in [
+        (2, &[0, 2][..], Some("block 2048 is NaN")),
+        (0, &[0, 2], Some("block 0 is NaN")),
+        (1, &[0, 2], None),
+    ] {
+        let mut bytes = std::fs::read(whole.path()).unwrap();
+        let at = (tensor.offset + expert * size) as usize;
+        bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        let path = folder.path("spoilt.gguf");
+        std::fs::write(&path, bytes).unwrap();
+        let spoilt = Gguf::open(&path).unwrap();
+        let kept = vec![ALL.to_vec(), kept.to_vec()];
+        let found = weights::finite(&spoilt, arch, Some(&kept));
+        match want {
+            None => assert!(found.is_ok(), "{found:?}"),
+            Some(want) => assert!(found.unwrap_err().ends_with(want)),
+        }
+    }
 }

@@ -15,6 +15,8 @@ fn register(school: &School, domain: &str, experts: u32) {
         kept: vec![(0..experts).collect(); shape.layers],
         coverage: vec![1.0; shape.layers],
         profile: "p".into(),
+        sources: vec![],
+        masking: Default::default(),
         passes: vec![],
     };
     let text = mask.to_json().expect("a mask");

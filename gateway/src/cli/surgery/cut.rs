@@ -14,8 +14,10 @@ pub struct CutArgs {
     /// The parent [default: as the settings say, else the embedded nano parent]
     #[arg(long, value_name = "GGUF")]
     pub parent: Option<ParentPath>,
+    /// Which experts stay, as `surgery mask` or `surgery create` writes it
     #[arg(long, value_name = "X.mask.json")]
     pub mask: PathBuf,
+    /// Written beside and renamed when it is whole; one that is there is replaced
     #[arg(long, value_name = "S.gguf")]
     pub out: PathBuf,
     /// What will read the file; llama.cpp takes the same number of experts in every layer only

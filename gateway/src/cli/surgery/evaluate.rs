@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::at_least_one;
 use crate::cli::ParentPath;
 
 #[derive(Debug, Args)]
@@ -30,10 +31,10 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "T", default_value_t = 0.6)]
     pub temperature: f32,
     /// Tokens of an answer at most; one that has not ended by then is a loop
-    #[arg(long, value_name = "N", default_value_t = 2048)]
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_one())]
     pub max_tokens: usize,
     /// Questions per domain at most, spread over the file [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub items: Option<usize>,
     /// Profiles of the masks' domains: with one, its mask has a control by plain frequency, near and far has the cosine
     /// of gate masses, and the page shows use.  May be given several times
@@ -43,7 +44,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub random: u32,
     /// Tokens of text per domain at most, spread over the file [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub tokens: Option<u64>,
     /// Of random masks, answers and intervals
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgGroup, Args, ValueEnum};
+use engine::Masking;
 use surgery::mask::{FLOOR, SWAPS, Score, USUAL_WHITELIST};
 
 use crate::cli::ParentPath;
@@ -29,6 +30,15 @@ pub struct MaskArgs {
     /// What will run the specialist; llama.cpp needs one count for all layers, on CUDA best a power of two
     #[arg(long = "for", value_name = "RUNTIME", value_enum, default_value_t = Runtime::Collegium)]
     pub runtime: Runtime,
+    /// Where the mask acts in a router that does not renormalise its gates, as OLMoE's; in others it makes no difference,
+    /// and after-softmax is refused
+    ///
+    /// before-softmax: gates of kept experts grow by 1/c, c being the probability they have together; a file that `surgery
+    /// cut` writes computes just that.  after-softmax: kept experts have the parent's gates, and what the others would
+    /// have added is missing; it is served as a mask by this program on the processor, and cannot be cut.  `surgery
+    /// verify` says for both how far they are from the parent.
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Acts::BeforeSoftmax)]
+    pub masking: Acts,
     /// Keep experts whose mean rank is below RANK (0 is the best) and whose count is above COUNT, in place of the least;
     /// off unless asked for, 2.0,10 without a value (College of Experts)
     #[arg(long, value_name = "RANK,COUNT", num_args = 0..=1, default_missing_value = USUAL_WHITELIST)]
@@ -52,6 +62,7 @@ pub struct MaskArgs {
     /// Go on with fewer than four tokens for each expert
     #[arg(long)]
     pub force: bool,
+    /// Where the mask goes; it names the hashes of all profiles that it was made from
     #[arg(long, value_name = "X.mask.json")]
     pub out: PathBuf,
 }
@@ -74,6 +85,22 @@ pub enum Runtime {
     Collegium,
     #[value(name = "llama.cpp")]
     LlamaCpp,
+}
+
+/// Where a mask acts in the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Acts {
+    BeforeSoftmax,
+    AfterSoftmax,
+}
+
+impl From<Acts> for Masking {
+    fn from(acts: Acts) -> Masking {
+        match acts {
+            Acts::BeforeSoftmax => Masking::BeforeSoftmax,
+            Acts::AfterSoftmax => Masking::AfterSoftmax,
+        }
+    }
 }
 
 /// A guard as it is given: its profile, and the share that is to stay.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
+use super::at_least_one;
 use crate::cli::ParentPath;
 
 #[derive(Debug, Args)]
@@ -16,7 +17,8 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "FILE", group = "from")]
     pub corpus: Option<PathBuf>,
     /// Instead: counts that llama.cpp's llama-imatrix made, as GGUF.  They know how often each expert was chosen, which
-    /// is the score `frequency`, but neither ranks nor gates
+    /// is the score `frequency`, and how strong its input was, which `norm-sum` and `norm-mean` take for its output with
+    /// a warning; neither ranks nor gates, so that `rank`, `gate`, `reap` and `gate-norm` are refused
     #[arg(long, value_name = "FILE", group = "from")]
     pub imatrix: Option<PathBuf>,
     /// Instead: what the gateway counted of the domain's traffic, of this home.  It is the file
@@ -29,8 +31,8 @@ pub struct ProfileArgs {
     /// Only lines of this domain and those without a label
     #[arg(long, value_name = "NAME", required_unless_present = "merge")]
     pub domain: Option<String>,
-    /// Tokens at most, spread over the corpus
-    #[arg(long, value_name = "N")]
+    /// Tokens at most, spread over the corpus [default: until the mask has settled]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub tokens: Option<u64>,
     /// Stop when masks of the two halves of what was read agree so well, and the last doubling of it changed less than
     /// 1 % of the mask; 0 to 1, a Jaccard index
@@ -46,7 +48,7 @@ pub struct ProfileArgs {
     #[arg(long, value_enum, default_value_t = Answers::Corpus, requires = "corpus")]
     pub answers: Answers,
     /// Tokens of each of the parent's answers at most
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one())]
     pub answer_tokens: usize,
     /// The parent's answers are drawn with it
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -54,6 +56,7 @@ pub struct ProfileArgs {
     /// Go on with fewer than four tokens for each expert of a layer
     #[arg(long)]
     pub force: bool,
+    /// Where the profile goes; it names parent, domain and the hash of what was read
     #[arg(long, value_name = "X.profile")]
     pub out: PathBuf,
 }

@@ -9,13 +9,17 @@ use surgery::compare::table::{Correlations, Table};
 use surgery::compare::{Item, compare};
 use surgery::mask::{Request, Score, Target};
 
-use super::{Bench, asked, failed};
+use super::{Bench, asked, failed, failed_at, writable};
 use crate::cli::Cli;
 use crate::cli::surgery::compare::CompareArgs;
 use crate::commands::terminal::{Failure, result};
 
 /// Runs the step.
 pub fn run(cli: &Cli, args: &CompareArgs) -> Result<(), Failure> {
+    if let Some(out) = &args.out {
+        let inputs = args.files.iter().chain(&args.table);
+        writable(out, &inputs.map(|path| path.as_path()).collect::<Vec<_>>())?;
+    }
     if let Some(path) = &args.table {
         let all = correlations(path, args.without.as_deref())?;
         let text: Vec<String> = all.iter().map(Correlations::to_markdown).collect();
@@ -38,7 +42,7 @@ pub fn run(cli: &Cli, args: &CompareArgs) -> Result<(), Failure> {
 
 fn write(args: &CompareArgs, text: &str) -> Result<(), Failure> {
     let Some(path) = &args.out else { return Ok(()) };
-    engine::file::replace(path, text.as_bytes()).map_err(failed("io", "out"))
+    engine::file::replace(path, text.as_bytes()).map_err(failed_at("io", "out", path))
 }
 
 /// Over all rows, and then without the visitor.
@@ -64,7 +68,7 @@ fn items(args: &CompareArgs) -> Result<Vec<Item>, Failure> {
     let mut profiles = Vec::new();
     for path in &args.files {
         if is_mask(path)? {
-            let file = MaskFile::read(path).map_err(failed("mask", "files"))?;
+            let file = MaskFile::read(path).map_err(failed_at("mask", "files", path))?;
             items.push(Some(Item::of_mask(&name(path), &file)));
         } else {
             let profile = Profile::read(path).map_err(failed("profile", "files"))?;

@@ -21,6 +21,7 @@ pub fn run(bench: &Bench<'_>, args: &CreateArgs) -> Result<(), Failure> {
         domain: domain.to_owned(),
         score,
         request: Request { target, uniform: !args.per_layer },
+        masking: args.masking.into(),
         settle: usual.settle.filter(|_| !args.all),
         force: args.force,
         folder: args.out.clone().unwrap_or(usual.folder.clone()),

@@ -12,6 +12,10 @@ use crate::commands::terminal::{Bar, Failure, result, size};
 /// Runs the step.
 pub fn run(bench: &Bench<'_>, args: &CutArgs) -> Result<(), Failure> {
     let (mask, sha256) = read_mask(&args.mask)?;
+    if args.mask == args.out {
+        let message = format!("{} would be written over; name another file", args.mask.display());
+        return Err(Failure::usage(message).at("out"));
+    }
     let gguf = bench.parent.model.gguf();
     let request = cut::Request {
         runtime: match args.runtime {

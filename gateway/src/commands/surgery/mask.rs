@@ -5,9 +5,11 @@ use std::str::FromStr;
 
 use engine::{Profile, hash};
 use serde_json::json;
-use surgery::mask::{Made, Order, Request, Score, Target, Warning, Whitelist, make};
+use surgery::mask::{
+    Beside, Made, MaskError, Order, Request, Score, Target, Warning, Whitelist, make,
+};
 
-use super::{Bench, asked, failed};
+use super::{Bench, asked, failed, failed_at, writable};
 use crate::cli::surgery::mask::{MaskArgs, Runtime};
 use crate::cli::{Cli, ParentPath};
 use crate::commands::terminal::{Failure, result};
@@ -28,37 +30,74 @@ pub fn run(cli: &Cli, args: &MaskArgs) -> Result<(), Failure> {
     };
     let whitelist = args.whitelist.as_deref().map(Whitelist::from_str).transpose();
     let whitelist = whitelist.map_err(|e| Failure::usage(e).at("whitelist"))?;
+    let inputs = args.guard.iter().map(|guard| guard.path.as_path());
+    let inputs = inputs.chain(args.reasoning.as_deref()).chain([args.profile.as_path()]);
+    writable(&args.out, &inputs.collect::<Vec<_>>())?;
     let read = |path: &Path, flag| Profile::read(path).map_err(failed("profile", flag));
     let profile = read(&args.profile, "profile")?;
     let sha256 = hash::file(&args.profile).map_err(failed("io", "profile"))?;
-    let reasoning = args.reasoning.as_deref().map(|path| read(path, "reasoning")).transpose()?;
-    let guards = args.guard.iter().map(|guard| Ok((read(&guard.path, "guard")?, guard.share)));
+    let other = |path: &Path, flag| -> Result<(Profile, String), Failure> {
+        Ok((read(path, flag)?, hash::file(path).map_err(failed("io", flag))?))
+    };
+    let reasoning = args.reasoning.as_deref().map(|path| other(path, "reasoning")).transpose()?;
+    let reasoning = reasoning.as_ref().map(|(profile, sha256)| Beside { profile, sha256 });
+    let guards = args.guard.iter().map(|guard| Ok((other(&guard.path, "guard")?, guard.share)));
     let guards = guards.collect::<Result<Vec<_>, Failure>>()?;
+    let guards: Vec<(Beside, f64)> = guards
+        .iter()
+        .map(|((profile, sha256), share)| (Beside { profile, sha256 }, *share))
+        .collect();
     let routed = args.parent.as_ref().map(|parent| routed(cli, parent, &profile)).transpose()?;
     let score = match asked(args.score.as_deref())? {
         Some(score) => score,
         None => {
             let others = guards.iter().map(|(guard, _)| guard).chain(&reasoning);
-            Score::best([&profile].into_iter().chain(others))
+            Score::best([&profile].into_iter().chain(others.map(|other| other.profile)))
         }
     };
     let order = Order {
         fused: args.runtime == Runtime::LlamaCpp,
         whitelist,
-        reasoning: reasoning.as_ref().map(|profile| (profile, args.swaps)),
+        reasoning: reasoning.map(|profile| (profile, args.swaps)),
         guards: &guards,
         floor: Some(args.floor),
         routed: routed.as_deref(),
+        masking: args.masking.into(),
         force: args.force,
         ..Order::plain(score, Request { target, uniform: !args.per_layer })
     };
-    let made = make(&profile, &sha256, &order).map_err(failed("mask", "profile"))?;
+    let field = |error| {
+        let flag = flag(&error, args);
+        failed("mask", flag)(error)
+    };
+    let made = make(&profile, &sha256, &order).map_err(field)?;
     let text = made.file.to_json().map_err(failed("mask", "out"))?;
-    engine::file::replace(&args.out, text.as_bytes()).map_err(failed("io", "out"))?;
+    engine::file::replace(&args.out, text.as_bytes()).map_err(failed_at("io", "out", &args.out))?;
     for warning in &made.warnings {
         tracing::warn!("{warning}");
     }
     show(cli, &args.out, &made, &hash::hex(text.as_bytes()))
+}
+
+/// The flag that an error is about.
+fn flag(error: &MaskError, args: &MaskArgs) -> &'static str {
+    let target = if args.coverage.is_some() { "coverage" } else { "keep" };
+    match error {
+        MaskError::Keep { .. } | MaskError::TooMany { .. } | MaskError::BelowTopK { .. } => target,
+        // A share of the target is asked for before one of the floor.
+        MaskError::Share { share } if *share == args.floor && args.coverage.is_none() => "floor",
+        MaskError::Share { .. } => target,
+        MaskError::NoRanks { .. }
+        | MaskError::NoGates { .. }
+        | MaskError::NoNorms { .. }
+        | MaskError::StandIn { .. }
+        | MaskError::SomeNorms { .. } => "score",
+        MaskError::Renormalises { .. } => "masking",
+        MaskError::FewTokens { .. } => "force",
+        MaskError::In { profile, .. } if profile == "reasoning" => "reasoning",
+        MaskError::In { .. } => "guard",
+        _ => "profile",
+    }
 }
 
 /// Which layers of the parent have experts, if the profile is of it.
@@ -113,6 +152,7 @@ fn show(cli: &Cli, out: &Path, made: &Made, sha256: &str) -> Result<(), Failure>
         "out": out, "domain": mask.domain, "score": mask.score, "experts": mask.experts,
         "coverage": mask.coverage, "mean_coverage": coverage, "mask_sha256": sha256,
         "passes": passes.iter().map(pass).collect::<Vec<_>>(), "guards": guarded,
+        "sources": mask.sources, "masking": mask.masking,
         "warnings": warnings.iter().map(Warning::to_string).collect::<Vec<_>>(),
     });
     result(cli, &done, |_| {

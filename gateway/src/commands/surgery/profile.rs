@@ -15,7 +15,7 @@ use surgery::corpus::Corpus;
 use surgery::profile::{Checkpoint, Plan, Profiled, checkpoint_of, run as read_corpus, usable};
 use surgery::stability::Settle;
 
-use super::{Bench, failed};
+use super::{Bench, failed, writable};
 use crate::cli::Cli;
 use crate::cli::surgery::profile::{Answers, ProfileArgs};
 use crate::commands::terminal::{Bar, Failure, result};
@@ -39,6 +39,8 @@ pub fn run(cli: &Cli, args: &ProfileArgs) -> Result<(), Failure> {
     if !(0.0..=1.0).contains(&args.until) {
         return Err(Failure::usage("an agreement is between 0 and 1").at("until"));
     }
+    let inputs = args.corpus.iter().chain(&args.imatrix).chain(&args.merge);
+    writable(&args.out, &inputs.map(|path| path.as_path()).collect::<Vec<_>>())?;
     let Made { profile, more, words, checkpoint } = match &args.merge[..] {
         [] => {
             let bench = Bench::new(cli, args.parent.as_ref())?;
@@ -163,7 +165,10 @@ fn of_parent(bench: &Bench<'_>, args: &ProfileArgs, profile: Profile) -> Result<
         .map_err(failed("profile", "parent"))?;
     let mut warnings = Vec::new();
     if !profile.known.ranks {
-        warnings.push("it knows how often experts were chosen, not at which rank or gate: use --score frequency");
+        warnings.push(
+            "it knows how often experts were chosen, not at which rank or gate: use --score frequency; norm-sum and \
+             norm-mean take what goes into an expert for what comes out",
+        );
     }
     let words = warnings.iter().map(|warning| format!("\nwarning: {warning}")).collect();
     Ok(Made { profile, more: json!({ "warnings": warnings }), words, checkpoint: None })
@@ -179,7 +184,9 @@ fn merged(args: &ProfileArgs, files: &[PathBuf]) -> Result<Made, Failure> {
         hashes.push(hash::file(file).map_err(|e| failed(format!("{}: {e}", file.display())))?);
         match &mut sum {
             None => sum = Some(profile),
-            Some(sum) => sum.add(&profile).map_err(|e| failed(e.to_string()))?,
+            Some(sum) => {
+                sum.add(&profile).map_err(|e| failed(format!("{}: {e}", file.display())))?
+            }
         }
     }
     let mut profile = sum.ok_or_else(|| failed("nothing to merge".to_owned()))?;

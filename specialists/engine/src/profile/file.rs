@@ -10,7 +10,7 @@
 //!
 //! Metadata: `format`, `parent`, `architecture`, `domain`, `source`, `tokens`, `prompt_tokens`; where it is known
 //! `agreement`; with items `items_seen` and `items_every`; `ranks`, `gates` or `norms` is `none` where that was not
-//! measured.
+//! measured, and beside the latter `norms_of` is `inputs` where `output_norm` has what goes into the output matrices.
 //!
 //! Files may come from anywhere.  What is read is what it says it is, or an error that names it: every number has its
 //! bounds, so that sums of profiles are numbers too.
@@ -76,11 +76,14 @@ impl Profile {
         if let Some(agreement) = self.agreement {
             say("agreement", agreement.to_string());
         }
-        let Known { ranks, gates, norms } = self.known;
+        let Known { ranks, gates, norms, stand_in } = self.known;
         for (key, known) in [("ranks", ranks), ("gates", gates), ("norms", norms)] {
             if !known {
                 say(key, "none".to_owned());
             }
+        }
+        if stand_in {
+            say("norms_of", "inputs".to_owned());
         }
         say("format", FORMAT.to_owned());
         say("parent", self.parent.clone());
@@ -161,6 +164,15 @@ impl Profile {
             Some("none") => Ok(false),
             Some(other) => Err(format!("{key:?} is {other:?}; only \"none\" is known")),
         };
+        let (norms, of) = (measured("norms")?, meta.get("norms_of").map(String::as_str));
+        let stand_in = match (of, norms) {
+            (None, _) => false,
+            (Some("inputs"), false) => true,
+            (Some(of), false) => {
+                return Err(format!("\"norms_of\" is {of:?}; only \"inputs\" is known"));
+            }
+            (Some(of), true) => return Err(format!("\"norms_of\" is {of:?}, and norms are known")),
+        };
         let mut profile = Profile {
             layers,
             experts,
@@ -175,11 +187,7 @@ impl Profile {
             prompt,
             pairs: None,
             signatures: None,
-            known: Known {
-                ranks: measured("ranks")?,
-                gates: measured("gates")?,
-                norms: measured("norms")?,
-            },
+            known: Known { ranks: measured("ranks")?, gates: measured("gates")?, norms, stand_in },
             agreement: None,
         };
         if meta.contains_key("agreement") {

@@ -39,7 +39,7 @@ fn what_one_of_two_lacks_the_sum_lacks() {
     let mut sum = p.clone();
     sum.add(&Profile { known: Known { ranks: false, ..Known::default() }, ..plain }).unwrap();
     assert!(sum.pairs.is_none() && sum.signatures.is_none());
-    assert_eq!(sum.known, Known { ranks: false, gates: true, norms: true });
+    assert_eq!(sum.known, Known { ranks: false, ..Known::default() });
     assert!(!Profile::parse(&sum.to_bytes().unwrap()).unwrap().known.ranks);
     let empty = Profile::new(&Shape::of_experts(2, 4, 2), "abc", "law");
     let mut first = empty.clone();
