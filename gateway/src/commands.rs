@@ -5,6 +5,7 @@
 //! standard error.  Exit codes: 0 done, 1 failed, 2 misused.
 
 mod ask;
+mod improve;
 mod inspect;
 mod route;
 mod serve;

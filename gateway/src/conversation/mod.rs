@@ -114,7 +114,7 @@ pub fn follow(reading: &Reading, known: Option<Place>, facts: &Facts) -> Followe
     let all = reading.said.len();
     match reading.kind {
         Kind::Code => alone(ruled(Rule::Code, facts.code.map(str::to_owned))),
-        Kind::Raw => alone(judge(reading, all, facts)),
+        Kind::Raw => alone((facts.judge)(&reading.query(0..all))),
         Kind::Chore(_) => {
             // The last turn is the order itself.
             let place = known.or_else(|| replayed(reading, all.saturating_sub(1), facts));
@@ -126,7 +126,7 @@ pub fn follow(reading: &Reading, known: Option<Place>, facts: &Facts) -> Followe
             // A loop goes on where the user's last turn went.
             let before = if reading.locked { all } else { all.saturating_sub(1) };
             let place = known.or_else(|| replayed(reading, before, facts));
-            let word = judge(reading, all, facts);
+            let word = judge(reading, all, place.as_ref(), facts);
             let (word, weighed, old) = match place {
                 None => (word, None, Place::default()),
                 Some(place) => {
@@ -145,7 +145,7 @@ fn replayed(reading: &Reading, turns: usize, facts: &Facts) -> Option<Place> {
     let first = turns.saturating_sub(REPLAYED) + 1;
     let mut place: Option<Place> = None;
     for turns in first..=turns {
-        let mut word = judge(reading, turns, facts);
+        let mut word = judge(reading, turns, place.as_ref(), facts);
         if let Some(place) = &place {
             word = step(place, false, word, facts).0;
         }
@@ -154,10 +154,17 @@ fn replayed(reading: &Reading, turns: usize, facts: &Facts) -> Option<Place> {
     place
 }
 
-fn judge(reading: &Reading, turns: usize, facts: &Facts) -> Decision {
-    let word = (facts.judge)(&reading.query(turns));
+/// The supervisor's word after the first `turns` of the user, in a conversation that is at `place`.
+fn judge(reading: &Reading, turns: usize, place: Option<&Place>, facts: &Facts) -> Decision {
+    let mut word = (facts.judge)(&reading.query(0..turns));
+    if place.is_some() && turns > 1 {
+        let newest = (facts.judge)(&reading.query(turns - 1..turns));
+        word = policy::mixed(word, newest, facts.threshold);
+    }
+    // A conversation that is somewhere has said more of itself than its tools do.
+    let open = place.is_none_or(|place| place.domain.is_none());
     match facts.code {
-        Some(code) if !reading.tools.is_empty() && (facts.enabled)(code) => {
+        Some(code) if open && !reading.tools.is_empty() => {
             policy::with_tools(word, code, &reading.tools, facts.threshold)
         }
         _ => word,

@@ -3,6 +3,8 @@
 //! In: the turns and what came with them.  Out: a [`Reading`], which holds the user's own words (the newest turns of
 //! them), whether a tool loop is open, and marks instead of everything else.
 
+use std::ops::Range;
+
 use router_model::{Query, Role, Turn};
 
 use super::chore::{Chore, chore};
@@ -166,10 +168,10 @@ impl Reading {
         Self { kind, said, locked, tools: editors(&context.tools), known_by, own }
     }
 
-    /// What the supervisor reads when the user had said the first `turns` of it.
-    pub fn query(&self, turns: usize) -> Query {
+    /// Some of the user's turns, for the supervisor.
+    pub fn query(&self, turns: Range<usize>) -> Query {
         let turn = |text: &String| Turn { role: Role::User, text: text.clone() };
-        Query { turns: self.said.iter().take(turns).map(turn).collect() }
+        Query { turns: self.said.get(turns).unwrap_or_default().iter().map(turn).collect() }
     }
 }
 
