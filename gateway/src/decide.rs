@@ -150,11 +150,16 @@ pub fn decide(
 
 /// The word for a domain that the client named.
 fn pinned(domain: Option<String>) -> Decision {
+    ruled(Rule::Pinned, domain, 1.0)
+}
+
+/// The word of a rule that asks no supervisor.
+pub fn ruled(rule: Rule, domain: Option<String>, confidence: f32) -> Decision {
     Decision {
         domain,
-        confidence: 1.0,
-        abstained: false,
-        rule: Rule::Pinned,
+        confidence,
+        abstained: rule == Rule::Abstained,
+        rule,
         alternatives: Vec::new(),
         evidence: Vec::new(),
         micros: 0,

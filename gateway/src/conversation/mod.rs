@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use router_model::{Decision, Query, Rule};
 
+use crate::decide::ruled;
+
 mod chore;
 mod code;
 mod identity;
@@ -113,14 +115,14 @@ pub fn follow(reading: &Reading, known: Option<Place>, facts: &Facts) -> Followe
     let known = known.filter(enabled);
     let all = reading.said.len();
     match reading.kind {
-        Kind::Code => alone(ruled(Rule::Code, facts.code.map(str::to_owned))),
+        Kind::Code => alone(ruled(Rule::Code, facts.code.map(str::to_owned), 1.0)),
         Kind::Raw => alone((facts.judge)(&reading.query(0..all))),
         Kind::Chore(_) => {
             // The last turn is the order itself.
             let place = known.or_else(|| replayed(reading, all.saturating_sub(1), facts));
             let domain = place.and_then(|place| place.domain);
             let rule = if domain.is_some() { Rule::Sticky } else { Rule::Abstained };
-            alone(ruled(rule, domain))
+            alone(ruled(rule, domain, 0.0))
         }
         Kind::Turn => {
             // A loop goes on where the user's last turn went.
@@ -177,17 +179,4 @@ fn step(place: &Place, locked: bool, word: Decision, facts: &Facts) -> (Decision
         None => Switch::default(),
     };
     policy::settle(place, locked, word, facts.threshold, facts.rules, switch)
-}
-
-/// The word of a rule that asks nobody.
-fn ruled(rule: Rule, domain: Option<String>) -> Decision {
-    Decision {
-        confidence: if rule == Rule::Code { 1.0 } else { 0.0 },
-        abstained: domain.is_none() && rule != Rule::Code,
-        domain,
-        rule,
-        alternatives: Vec::new(),
-        evidence: Vec::new(),
-        micros: 0,
-    }
 }

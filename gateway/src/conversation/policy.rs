@@ -118,6 +118,7 @@ pub fn mixed(whole: Decision, alone: Decision, threshold: f32) -> Decision {
         evidence: if by_alone { alone.evidence } else { whole.evidence },
         alternatives,
         micros: whole.micros + alone.micros,
+        ..whole
     }
 }
 
@@ -154,7 +155,7 @@ pub fn with_tools(word: Decision, code: &str, tools: &[String], threshold: f32) 
         confidence: best.probability,
         alternatives,
         evidence,
-        micros: word.micros,
+        ..word
     }
 }
 
