@@ -40,7 +40,7 @@ impl College {
         let begun = Instant::now();
         let reading = self.reading(ask);
         let known = self.conversations.find(&reading, begun);
-        let before = known.as_ref().map(|place| place.domain.clone());
+        let before = known.as_ref().map(|known| known.place.domain.clone());
         let enabled = |id: &str| self.domains.get(id).is_some_and(|domain| domain.enabled);
         let facts = Facts {
             judge: &|query| self.supervisor.decide(query),

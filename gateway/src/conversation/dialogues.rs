@@ -5,7 +5,8 @@
 //! * `u` the user says it, and is answered; `t` the assistant called a tool and this is its result; `o` the user says
 //!   it while calls are open; `ask` as `u`, by `POST /v1/route`; `again` the same request once more
 //! * `body` a request of its own in JSON, beside the conversation; `fim` a prompt to be completed, with a suffix
-//! * `header`, `key`, `tools`, `system` hold from here on; `new` begins another conversation
+//! * `header`, `key`, `tools`, `system` hold from here on; `new` begins another conversation; `prune` changes the first
+//!   answer in the client's history
 //! * `meant` corrects the last decision; `idle` so many seconds pass; `restart` the server forgets everything
 
 use std::time::{Duration, Instant};
@@ -139,6 +140,7 @@ impl Talk {
             "tools" => self.tools = text.split_whitespace().map(str::to_owned).collect(),
             "system" => self.messages.push(said("system")),
             "new" => self.messages.clear(),
+            "prune" => self.messages[1]["content"] = text.into(),
             "meant" => {
                 let (mark, wrong) = self.decided.clone().expect("a decision");
                 let mark = mark.expect("a turn of a conversation");
@@ -320,6 +322,14 @@ fn what_is_forgotten_is_decided_again() {
             ("u: Go on.", "- abstained"),
         ]);
     }
+    // A client that changes its history: the turns since are decided again.
+    check(&[
+        ("u: What is a tort?", "law classifier"),
+        ("u: Now the derivative of a matrix, please.", "math classifier"),
+        ("u: Go on.", "math sticky"),
+        ("prune: (left out)", ""),
+        ("u: Go on.", "math sticky"),
+    ]);
     check(&[
         ("u: What is a tort?", "law classifier"),
         ("idle: 3599", ""),

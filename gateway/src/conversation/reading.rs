@@ -3,8 +3,6 @@
 //! In: the turns and what came with them.  Out: a [`Reading`], which holds the user's own words (the newest turns of
 //! them), whether a tool loop is open, and marks instead of everything else.
 
-use std::ops::Range;
-
 use router_model::{Query, Role, Turn};
 
 use super::chore::{Chore, chore};
@@ -36,14 +34,17 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Reading {
     pub kind: Kind,
-    /// The user's own words, oldest turn first; what follows on itself is one turn.
+    /// The user's own words in the newest turns, oldest first; what follows on itself is one turn.
     pub said: Vec<String>,
+    /// Turns of the user, those that are not in `said` too.
+    pub turns: usize,
     /// In the middle of a tool loop.
     pub locked: bool,
     /// Names of an editor's tools, if they are offered.
     pub tools: Vec<String>,
-    /// Under which a known conversation may be found, likeliest first.
-    pub known_by: Vec<Mark>,
+    /// Under which a known conversation may be found, likeliest first, and how many turns of the user it had then;
+    /// an id stands for all of them.
+    pub known_by: Vec<(Mark, usize)>,
     /// Under which it is remembered.
     pub own: Option<Mark>,
 }
@@ -90,6 +91,7 @@ impl Reading {
         Self {
             kind: if code { Kind::Code } else { Kind::Raw },
             said: vec![text.to_owned()],
+            turns: 1,
             locked: false,
             tools: Vec::new(),
             known_by: Vec::new(),
@@ -102,7 +104,9 @@ impl Reading {
         let mut system = Lines::default();
         turns.iter().filter(|t| t.role == Role::System).for_each(|t| system.add(&t.text));
         let mut chain = Chain::new(context.identity.scope);
-        let mut said: Vec<String> = Vec::new();
+        let (mut said, mut count): (Vec<String>, usize) = (Vec::new(), 0);
+        // Turns of the user up to each message.
+        let mut counts = Vec::new();
         // The last thing that counted was the user's.
         let mut going_on = false;
         let mut last = Role::System;
@@ -118,6 +122,7 @@ impl Reading {
             };
             chain.add(role, &words);
             if role == Role::User && words.trim().is_empty() {
+                counts.push(count);
                 continue;
             }
             if role != Role::System {
@@ -126,9 +131,12 @@ impl Reading {
             match role {
                 Role::User if words.trim_start().starts_with(VOID) => {
                     said.clear();
+                    count = 0;
                     chain.void();
+                    counts.clear();
                     voids += 1;
                     going_on = false;
+                    continue;
                 }
                 // What is only acknowledged was no question: files and rules that clients hand over.
                 Role::User if acknowledged(turns.get(i + 1)) => going_on = false,
@@ -143,11 +151,13 @@ impl Reading {
                         said.remove(0);
                     }
                     said.push(words.trim().to_owned());
+                    count += 1;
                     going_on = true;
                 }
                 Role::Assistant | Role::Tool => going_on = false,
                 Role::System => {}
             }
+            counts.push(count);
         }
         let gap = turns.iter().any(|turn| turn.role == Role::User && code::has_gap(&turn.text));
         // Examples before are no answers of ours.
@@ -161,17 +171,25 @@ impl Reading {
         let marks = chain.marks();
         let own = session.or(marks.last().copied()).filter(|_| kind == Kind::Turn);
         let known_by = match session {
-            Some(session) => vec![session],
-            None => marks.into_iter().rev().take(LOOKED_UP).collect(),
+            Some(session) => vec![(session, usize::MAX)],
+            None => marks.into_iter().zip(counts).rev().take(LOOKED_UP).collect(),
         };
         let locked = last == Role::Tool || context.open_calls;
-        Self { kind, said, locked, tools: editors(&context.tools), known_by, own }
+        let tools = editors(&context.tools);
+        Self { kind, said, turns: count, locked, tools, known_by, own }
     }
 
-    /// Some of the user's turns, for the supervisor.
-    pub fn query(&self, turns: Range<usize>) -> Query {
+    /// What the supervisor reads when the user had said the first `turns` of it, or the last one of those `alone`.
+    pub fn query(&self, turns: usize, alone: bool) -> Query {
+        let end = turns.saturating_sub(self.oldest()).min(self.said.len());
+        let start = if alone { end.saturating_sub(1) } else { 0 };
         let turn = |text: &String| Turn { role: Role::User, text: text.clone() };
-        Query { turns: self.said.get(turns).unwrap_or_default().iter().map(turn).collect() }
+        Query { turns: self.said[start..end].iter().map(turn).collect() }
+    }
+
+    /// Turns of the user that are not in `said`.
+    pub fn oldest(&self) -> usize {
+        self.turns - self.said.len()
     }
 }
 
@@ -283,6 +301,6 @@ mod tests {
         // "Ok." after the example is all they share.
         let shared = one.known_by.iter().filter(|mark| other.known_by.contains(mark)).count();
         assert_eq!(shared, 1);
-        assert!(!other.known_by.contains(&one.own.expect("a mark")));
+        assert!(other.known_by.iter().all(|(mark, _)| Some(*mark) != one.own));
     }
 }
