@@ -127,16 +127,13 @@ pub fn follow(reading: &Reading, known: Option<Known>, facts: &Facts) -> Followe
         Kind::Code => alone(ruled(Rule::Code, facts.code.map(str::to_owned), 1.0)),
         Kind::Raw => alone((facts.judge)(&reading.query(all, false))),
         Kind::Chore(_) => {
-            // The last turn is the order itself.
-            let place = replayed(reading, known, all.saturating_sub(1), facts);
+            let place = replayed(reading, known, facts);
             let domain = place.and_then(|place| place.domain);
             let rule = if domain.is_some() { Rule::Sticky } else { Rule::Abstained };
             alone(ruled(rule, domain, 0.0))
         }
         Kind::Turn => {
-            // A loop goes on where the user's last turn went.
-            let before = if reading.locked { all } else { all.saturating_sub(1) };
-            let place = replayed(reading, known, before, facts);
+            let place = replayed(reading, known, facts);
             let word = judge(reading, all, place.as_ref(), facts);
             let (word, weighed, old) = match place {
                 None => (word, None, Place::default()),
@@ -151,15 +148,16 @@ pub fn follow(reading: &Reading, known: Option<Known>, facts: &Facts) -> Followe
     }
 }
 
-/// Where the conversation is after the first `turns` of the user: from where it is known to have been, each turn that
-/// came since is decided again.
-fn replayed(reading: &Reading, known: Option<Known>, turns: usize, facts: &Facts) -> Option<Place> {
+/// Where the conversation was before this request: from where it is known to have been, each turn that came since is
+/// decided again.
+fn replayed(reading: &Reading, known: Option<Known>, facts: &Facts) -> Option<Place> {
     let (mut place, since) = match known {
         Some(Known { place, turns }) => (Some(place), turns),
         None => (None, 0),
     };
-    let first = since.max(reading.oldest()).max(turns.saturating_sub(REPLAYED)).saturating_add(1);
-    for turns in first..=turns {
+    let newest = reading.before.saturating_sub(REPLAYED);
+    let first = since.max(reading.oldest()).max(newest).saturating_add(1);
+    for turns in first..=reading.before {
         let mut word = judge(reading, turns, place.as_ref(), facts);
         if let Some(place) = &place {
             word = step(place, false, word, facts).0;

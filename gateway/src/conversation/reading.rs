@@ -38,6 +38,8 @@ pub struct Reading {
     pub said: Vec<String>,
     /// Turns of the user, those that are not in `said` too.
     pub turns: usize,
+    /// Those that an earlier request has brought: all of them if a tool had the last word.
+    pub before: usize,
     /// In the middle of a tool loop.
     pub locked: bool,
     /// Names of an editor's tools, if they are offered.
@@ -92,6 +94,7 @@ impl Reading {
             kind: if code { Kind::Code } else { Kind::Raw },
             said: vec![text.to_owned()],
             turns: 1,
+            before: 0,
             locked: false,
             tools: Vec::new(),
             known_by: Vec::new(),
@@ -176,7 +179,8 @@ impl Reading {
         };
         let locked = last == Role::Tool || context.open_calls;
         let tools = editors(&context.tools);
-        Self { kind, said, turns: count, locked, tools, known_by, own }
+        let before = count - usize::from(last == Role::User && count > 0);
+        Self { kind, said, turns: count, before, locked, tools, known_by, own }
     }
 
     /// What the supervisor reads when the user had said the first `turns` of it, or the last one of those `alone`.
