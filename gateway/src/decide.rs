@@ -16,7 +16,7 @@ use serde::Serialize;
 use specialists::{GENERALIST, Manifest, State};
 
 use crate::ask::AUTO;
-use crate::conversation::Weighed;
+use crate::conversation::{Weighed, ruled};
 use crate::errors::{Refusal, nearest};
 use crate::shape::fresh;
 
@@ -151,19 +151,6 @@ pub fn decide(
 /// The word for a domain that the client named.
 fn pinned(domain: Option<String>) -> Decision {
     ruled(Rule::Pinned, domain, 1.0)
-}
-
-/// The word of a rule that asks no supervisor.
-pub fn ruled(rule: Rule, domain: Option<String>, confidence: f32) -> Decision {
-    Decision {
-        domain,
-        confidence,
-        abstained: rule == Rule::Abstained,
-        rule,
-        alternatives: Vec::new(),
-        evidence: Vec::new(),
-        micros: 0,
-    }
 }
 
 /// The specialist for a domain: its own, else its fallback's, else the generalist.

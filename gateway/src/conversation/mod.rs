@@ -16,13 +16,11 @@
 //!
 //! Absent: text in memory, stored answers (`previous_response_id` names one of those), a domain's id.
 //!
-//! To know another client: a row in `identity::SAID`, `words::TYPED` or `chore`'s lists, and its dialogue in `dialogues`.
+//! To know another client: a row in `identity::SAID`, `words::TYPED` or `chore`'s lists, and its dialogue in `dialogue_tests`.
 
 use std::time::{Duration, Instant};
 
 use router_model::{Decision, Query, Rule};
-
-use crate::decide::ruled;
 
 mod chore;
 mod code;
@@ -33,11 +31,11 @@ mod ring;
 mod words;
 
 #[cfg(test)]
-mod dialogues;
+mod dialogue_tests;
 
 pub use identity::{Identity, Mark};
-pub use policy::{Place, Weighed};
-pub use reading::{Kind, Reading};
+pub use policy::{Place, Weighed, ruled};
+pub use reading::{Context, Kind, Reading};
 
 use policy::Switch;
 use ring::Ring;

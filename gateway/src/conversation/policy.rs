@@ -159,6 +159,19 @@ pub fn with_tools(word: Decision, code: &str, tools: &[String], threshold: f32) 
     }
 }
 
+/// The word of a rule that asks no supervisor.
+pub fn ruled(rule: Rule, domain: Option<String>, confidence: f32) -> Decision {
+    Decision {
+        domain,
+        confidence,
+        abstained: rule == Rule::Abstained,
+        rule,
+        alternatives: Vec::new(),
+        evidence: Vec::new(),
+        micros: 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

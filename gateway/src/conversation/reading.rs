@@ -7,15 +7,35 @@ use router_model::{Query, Role, Turn};
 
 use super::chore::{Chore, chore};
 use super::code;
-use super::identity::{Chain, Mark};
+use super::identity::{Chain, Identity, Mark};
 use super::words::{Lines, is_result, own};
-use crate::ask::Context;
 
 /// Older turns of the user do not speak any more: the supervisor weighs fewer.
 const NEWEST: usize = 8;
 
 /// Beginnings that are looked up; clients add a few messages between two requests.
 const LOOKED_UP: usize = 256;
+
+/// What came with the text, and says which conversation it belongs to and what kind of call it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Context {
+    pub identity: Identity,
+    /// Fields of the body that may name the conversation, or its user.
+    pub ids: Vec<(&'static str, String)>,
+    /// Names of the tools that are offered.
+    pub tools: Vec<String>,
+    /// The assistant waits for the results of tools.
+    pub open_calls: bool,
+    /// There is a text after the one to be completed.
+    pub suffix: bool,
+}
+
+impl Context {
+    /// A field of [`Context::ids`].
+    pub fn id(&self, name: &str) -> Option<&str> {
+        self.ids.iter().find(|(other, _)| *other == name).map(|(_, id)| id.as_str())
+    }
+}
 
 /// What kind of call it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
