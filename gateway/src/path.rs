@@ -237,7 +237,8 @@ impl College {
             model: self.model.clone(),
             meter: self.meter.clone(),
             finished: self.finished.clone(),
-            domain: decided.word.domain,
+            // What a client does for itself says nothing of the domain.
+            domain: decided.word.domain.filter(|_| decided.background.is_none()),
             input,
         };
         Ok(Answering::new(generations, scored, again, held, told))
