@@ -227,6 +227,15 @@ mod tests {
         check("auto", "-", "", Some("law"), "none generalist fallback 0.75");
     }
 
+    /// A conversation that is with the fallback stays there by its own rule.
+    #[test]
+    fn only_doubt_is_a_fallback() {
+        let serving = Serving::from([("law".to_owned(), "law-1".to_owned())]);
+        let locked = || ruled(Rule::Locked, None, 0.75);
+        let decided = decide(Named::Auto, &domains(), &serving, Some("law"), locked);
+        assert_eq!((&*decided.specialist, decided.rule()), ("law-1", "locked"));
+    }
+
     #[test]
     fn a_name_is_obeyed() {
         check("law", "math", "law math", None, "law law-1 pinned 1");

@@ -117,7 +117,6 @@ pub fn mixed(whole: Decision, alone: Decision, threshold: f32) -> Decision {
         rule: if sure { Rule::Classifier } else { Rule::Abstained },
         evidence: if by_alone { alone.evidence } else { whole.evidence },
         alternatives,
-        micros: whole.micros + alone.micros,
         ..whole
     }
 }

@@ -115,15 +115,20 @@ async fn a_correction_moves_and_is_kept() {
     }
 }
 
-#[tokio::test]
-async fn background_calls_are_marked() {
-    let school = school(|_| ());
-    let title = json!({ "max_tokens": 1, "messages": [
+/// What an editor asks for itself.
+fn title() -> String {
+    json!({ "max_tokens": 1, "messages": [
         { "role": "system", "content": "You generate titles. Output one thread title, nothing else." },
         { "role": "user", "content": "Generate a title for this conversation:\n" },
         { "role": "user", "content": MATH },
     ] })
-    .to_string();
+    .to_string()
+}
+
+#[tokio::test]
+async fn background_calls_are_marked() {
+    let school = school(|_| ());
+    let title = title();
     let id = "x-session-id: 1";
     let path = "/v1/chat/completions";
     let answer = send_to(&school, path, id, title.clone()).await;
@@ -134,6 +139,22 @@ async fn background_calls_are_marked() {
     let metrics = get(&school, "/metrics").await.body;
     for line in [r#"collegium_background_total{kind="title"} 2"#, "collegium_conversations 1"] {
         assert!(metrics.contains(line), "no {line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn background_calls_are_no_traffic_of_a_domain() {
+    let home = tempfile::tempdir().expect("a folder");
+    let (told, mut finished) = tokio::sync::mpsc::unbounded_channel();
+    let loaded = config::shipped().expect("the shipped settings");
+    let college = College::open(loaded, home.path(), Some(told)).expect("a college");
+    let school = School { college, _home: home };
+    let id = "x-session-id: 1";
+    went(&chat(&school, id, &[LAW]).await, "law", "classifier");
+    went(&send_to(&school, "/v1/chat/completions", id, title()).await, "law", "sticky");
+    for domain in [Some("law"), None] {
+        let answer = finished.recv().await.expect("an answer has ended");
+        assert_eq!(answer.domain.as_deref(), domain);
     }
 }
 
