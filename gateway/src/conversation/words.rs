@@ -15,7 +15,7 @@ const TYPED: &[&str] =
 const ADDED: &[&str] = &["attachment", "attachments", "context", "environment", "reminder"];
 
 /// More blocks than any client sends; each costs a search.
-const MOST_BLOCKS: usize = 64;
+const MOST_BLOCKS: usize = 16;
 
 /// Longer is no tag.
 const LONGEST_TAG: usize = 200;
@@ -57,6 +57,8 @@ pub fn is_result(text: &str) -> bool {
 fn without_blocks(text: &str) -> Cow<'_, str> {
     let (mut kept, mut done, mut searches) = (String::new(), 0, 0);
     let mut start = 0;
+    // What was looked for in vain is not looked for again.
+    let mut missing = String::new();
     for line in text.split_inclusive('\n') {
         let at = start + line.len() - line.trim_start().len();
         start += line.len();
@@ -65,8 +67,14 @@ fn without_blocks(text: &str) -> Cow<'_, str> {
             continue;
         }
         let Some(block) = text.get(at..).and_then(Block::begin) else { continue };
+        if block.end == missing {
+            continue;
+        }
         searches += 1;
-        let Some(length) = block.inside.find(&block.end) else { continue };
+        let Some(length) = block.inside.find(&block.end) else {
+            missing = block.end;
+            continue;
+        };
         let after = &block.inside[length + block.end.len()..];
         let ends_line = after.split('\n').next().is_none_or(|rest| rest.trim().is_empty());
         if !block.typed && !ends_line {
