@@ -8,6 +8,8 @@ use config::{Circles, Sampling};
 use engine::Thinking;
 use router_model::{Role, Turn};
 
+use crate::conversation::Context;
+
 /// The model when none is named.
 pub const AUTO: &str = "auto";
 
@@ -36,6 +38,8 @@ pub struct Ask {
     pub thinking: Thinking,
     /// Go on to `max_tokens` whatever the model says; for measurements.
     pub ignore_eos: bool,
+    /// What the request belongs to.
+    pub context: Context,
 }
 
 impl Ask {
@@ -54,6 +58,7 @@ impl Ask {
             circles: None,
             thinking: Thinking::default(),
             ignore_eos: false,
+            context: Context::default(),
         }
     }
 }

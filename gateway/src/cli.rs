@@ -54,7 +54,8 @@ pub enum Command {
     /// Show which specialist would answer, and why
     #[command(after_help = "Examples:\n  \
         collegium route \"Solve 3x + 4 = 19\"\n  \
-        echo \"What is a tort?\" | collegium route --json -")]
+        echo \"What is a tort?\" | collegium route --json -\n  \
+        collegium route --body - < request.json")]
     Route(Route),
     /// Show a GGUF file: architecture, experts, sizes, what surgery would touch
     #[command(after_help = "Examples:\n  \
@@ -139,6 +140,9 @@ pub struct Ask {
 
 #[derive(Debug, Args)]
 pub struct Route {
+    /// The text is the body of a request, as POST /v1/route takes it: {"messages": …}, {"prompt": …} or {"text": …}
+    #[arg(long)]
+    pub body: bool,
     /// The query; - reads standard input
     pub text: String,
 }
@@ -169,6 +173,11 @@ pub enum Supervisor {
     #[command(after_help = "Example:\n  \
         collegium supervisor train --data questions.jsonl --out weights/")]
     Train(TrainArgs),
+    /// Train again with what users corrected, and use the result if it is better
+    #[command(after_help = "Examples:\n  \
+        collegium supervisor improve --data questions.jsonl\n  \
+        collegium supervisor improve --rollback")]
+    Improve(ImproveArgs),
     /// Measure accuracy, calibration and abstention
     #[command(after_help = "Example:\n  \
         collegium supervisor evaluate --data held-out.jsonl")]
@@ -188,6 +197,22 @@ pub struct TrainArgs {
     /// Folder for weights and report
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ImproveArgs {
+    /// What the weights in use were trained on, as for train; corrections alone would make them forget it
+    #[arg(long, value_name = "[DOMAIN=]FILE", required_unless_present = "rollback")]
+    pub data: Vec<Source>,
+    /// As for train
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Passes over the data
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Go back to the weights before the last improvement
+    #[arg(long, conflicts_with = "data")]
+    pub rollback: bool,
 }
 
 #[derive(Debug, Args)]
@@ -262,6 +287,8 @@ mod tests {
         check("surgery mask --profile p --out m --keep 4 --for llama.cpp", "runtime: LlamaCpp");
         check("surgery verify", "--specialist");
         check("specialists list", "List(");
+        check("supervisor improve", "--data");
+        check("supervisor improve --rollback", "rollback: true");
         check("pull x", "unrecognized subcommand");
     }
 

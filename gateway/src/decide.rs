@@ -16,6 +16,7 @@ use serde::Serialize;
 use specialists::{GENERALIST, Manifest, State};
 
 use crate::ask::AUTO;
+use crate::conversation::{Weighed, ruled};
 use crate::errors::{Refusal, nearest};
 use crate::shape::fresh;
 
@@ -27,6 +28,12 @@ pub struct Decided {
     /// The supervisor's word, or what stands for it where the client named somebody.
     #[serde(flatten)]
     pub word: Decision,
+    /// What was weighed against staying, where a conversation goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Weighed>,
+    /// Which of a client's own calls this is, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub background: Option<&'static str>,
 }
 
 impl Decided {
@@ -128,7 +135,9 @@ pub fn decide(
             let specialist = match (&word.domain, fallback) {
                 (Some(id), _) => answerer(id, domains, serving),
                 (None, Some(id)) => {
-                    word.rule = Rule::Fallback;
+                    if word.rule == Rule::Abstained {
+                        word.rule = Rule::Fallback;
+                    }
                     answerer(id, domains, serving)
                 }
                 (None, None) => GENERALIST.to_owned(),
@@ -136,24 +145,16 @@ pub fn decide(
             (specialist, word)
         }
     };
-    Decided { decision_id: fresh("d"), specialist, word }
+    Decided { decision_id: fresh("d"), specialist, word, conversation: None, background: None }
 }
 
 /// The word for a domain that the client named.
 fn pinned(domain: Option<String>) -> Decision {
-    Decision {
-        domain,
-        confidence: 1.0,
-        abstained: false,
-        rule: Rule::Pinned,
-        alternatives: Vec::new(),
-        evidence: Vec::new(),
-        micros: 0,
-    }
+    ruled(Rule::Pinned, domain, 1.0)
 }
 
 /// The specialist for a domain: its own, else its fallback's, else the generalist.
-fn answerer(domain: &str, domains: &Domains, serving: &Serving) -> String {
+pub fn answerer(domain: &str, domains: &Domains, serving: &Serving) -> String {
     let mut at = domain;
     // The configuration has no circles; the bound is for domains made in other ways.
     for _ in 0..=domains.iter().count() {
@@ -224,6 +225,15 @@ mod tests {
         check("auto", "-", "law", None, "none generalist abstained 0.75");
         check("auto", "-", "law", Some("law"), "none law-1 fallback 0.75");
         check("auto", "-", "", Some("law"), "none generalist fallback 0.75");
+    }
+
+    /// A conversation that is with the fallback stays there by its own rule.
+    #[test]
+    fn only_doubt_is_a_fallback() {
+        let serving = Serving::from([("law".to_owned(), "law-1".to_owned())]);
+        let locked = || ruled(Rule::Locked, None, 0.75);
+        let decided = decide(Named::Auto, &domains(), &serving, Some("law"), locked);
+        assert_eq!((&*decided.specialist, decided.rule()), ("law-1", "locked"));
     }
 
     #[test]

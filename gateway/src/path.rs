@@ -8,19 +8,19 @@
 //! Whatever is held (a place in the queue, a lease, a sequence) is given back by
 //! `Drop`, so a client may leave at any await.  No HTTP here.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use config::{Circles, Domain};
 use engine::{Request, SamplingParams, TemplateMessage, Thinking};
-use router_model::{Query, Role, Turn};
+use router_model::{Role, Turn};
 use specialists::{GENERALIST, Lease, PoolError};
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::answering::{Answering, Held, Told, refused, seed};
 use crate::ask::{self, Ask, Input};
 use crate::college::College;
-use crate::decide::{Decided, decide, named};
+use crate::decide::Decided;
 use crate::defaults::{circles, defaults, fill, think};
 use crate::errors::Refusal;
 use crate::meter::{self, Outcome};
@@ -81,32 +81,9 @@ impl College {
         }
     }
 
-    /// Who would answer.
-    ///
-    /// # Errors
-    /// [`Refusal::Model`], or [`Refusal::Stopping`].
-    pub async fn decide(&self, ask: &Ask) -> Result<Decided, Refusal> {
-        let serving = self.serving().await?;
-        let named = named(&ask.model, &self.domains, &serving)?;
-        let begun = Instant::now();
-        let query = || self.supervisor.decide(&self.query(&ask.input));
-        let decided = decide(named, &self.domains, &serving, self.fallback.as_deref(), query);
-        self.meter.decided(decided.word.domain.as_deref(), decided.rule(), begun.elapsed());
-        self.decisions.remember(&decided);
-        info!(
-            decision = %decided.decision_id,
-            domain = decided.domain(),
-            specialist = %decided.specialist,
-            confidence = format_args!("{:.3}", decided.word.confidence),
-            rule = decided.rule(),
-            "decided"
-        );
-        Ok(decided)
-    }
-
     async fn check(&self, ask: Ask) -> Result<(Decided, Order), Refusal> {
         self.intact()?;
-        let decided = self.decide(&ask).await?;
+        let (decided, kept) = self.follow(&ask).await?;
         // More answers than the queue has places get all of them, not none for ever.
         let places = u32::try_from(ask.answers.min(self.max_waiting)).unwrap_or(u32::MAX);
         let places = self.waiting.clone().try_acquire_many_owned(places).map_err(|_| {
@@ -125,6 +102,12 @@ impl College {
         if prompt.len() >= most {
             let field = if matches!(ask.input, Input::Chat(_)) { "messages" } else { "prompt" };
             return Err(Refusal::TooLong { field, prompt: prompt.len(), context: most });
+        }
+        if let Some(chore) = decided.background {
+            self.meter.background(chore);
+        }
+        if let Some(kept) = kept {
+            self.keep(kept, prompt.len());
         }
         let mut sampling = ask.sampling;
         // A raw prompt, or a request for the likeliest tokens, gets exactly what it sent.
@@ -180,15 +163,6 @@ impl College {
             allowed_length: dry.allowed_length,
             window: dry.window,
             breakers: self.model.tokenizer().holding(&dry.breakers).into(),
-        }
-    }
-
-    /// What the supervisor reads.
-    fn query(&self, input: &Input) -> Query {
-        match input {
-            Input::Chat(turns) => Query { turns: turns.clone() },
-            Input::Text(text) => Query::text(text),
-            Input::Tokens(ids) => Query::text(self.model.tokenizer().decode(ids)),
         }
     }
 
@@ -263,7 +237,8 @@ impl College {
             model: self.model.clone(),
             meter: self.meter.clone(),
             finished: self.finished.clone(),
-            domain: decided.word.domain,
+            // What a client does for itself says nothing of the domain.
+            domain: decided.word.domain.filter(|_| decided.background.is_none()),
             input,
         };
         Ok(Answering::new(generations, scored, again, held, told))
