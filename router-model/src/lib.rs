@@ -18,7 +18,7 @@
 //! Absent on purpose: keyword lists, rules for single domains, and any memory of
 //! past queries (a conversation that stays with its specialist is the gateway's).
 //!
-//! To train, see [`train`]; to measure, [`evaluate`]; the card with what ships
+//! To train, see [`train`]; to measure, [`evaluate`]; before adding a domain, [`lint`]; the card with what ships
 //! and how it fares is `README.md`.
 
 mod calibrate;
@@ -28,6 +28,7 @@ pub mod evaluate;
 mod features;
 mod head;
 mod item;
+pub mod lint;
 mod query;
 mod supervisor;
 mod text;

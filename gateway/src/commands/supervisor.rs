@@ -1,5 +1,8 @@
 //! `collegium supervisor`: trains and measures the classifier.
 
+mod lint;
+mod outcomes;
+
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +16,12 @@ use crate::start::{StartError, settings};
 
 /// Trains or evaluates.
 pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
+    match what {
+        // A file may be what keeps the settings from loading.
+        Supervisor::Lint(args) => return lint::run(cli, args),
+        Supervisor::Outcomes(what) => return outcomes::run(cli, what),
+        Supervisor::Train(_) | Supervisor::Evaluate(_) => {}
+    }
     let (loaded, _) = settings(cli)?;
     match what {
         Supervisor::Train(args) => train(cli, args, &loaded.domains),
@@ -20,6 +29,7 @@ pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
             let threshold = loaded.config.supervisor.threshold;
             judge(cli, args, &loaded.domains, threshold)
         }
+        Supervisor::Lint(_) | Supervisor::Outcomes(_) => Ok(()),
     }
 }
 
@@ -59,8 +69,9 @@ fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> 
     })
 }
 
-fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Result<(), Failure> {
-    let weights = match &args.weights {
+/// The weights of a file, or the shipped ones.
+fn weights(path: Option<&Path>) -> Result<Weights, Failure> {
+    let weights = match path {
         Some(path) => {
             let shown = path.display();
             let bytes = fs::read(path).map_err(|e| Failure::new("io", format!("{shown}: {e}")))?;
@@ -68,7 +79,11 @@ fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Resu
         }
         None => Weights::shipped(),
     };
-    let weights = weights.map_err(|e| Failure::new("weights", e).at("weights"))?;
+    weights.map_err(|e| Failure::new("weights", e).at("weights"))
+}
+
+fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Result<(), Failure> {
+    let weights = weights(args.weights.as_deref())?;
     let classifier = Classifier::new(weights, domains, threshold).map_err(StartError::from)?;
     let mut bar = Bar::new(cli);
     let per_book = train::Options::default().per_book;
