@@ -22,6 +22,11 @@ pub(crate) const KEYS: &[&str] = &[
     "memory.missing",
     "supervisor.threshold",
     "supervisor.fallback",
+    "conversations.margin",
+    "conversations.reread",
+    "conversations.reload",
+    "conversations.idle",
+    "conversations.remembered",
     "serving.circles",
     "serving.lookup",
     "traffic.record",
@@ -39,6 +44,7 @@ pub struct Config {
     pub parent: Parent,
     pub memory: Memory,
     pub supervisor: Supervisor,
+    pub conversations: Conversations,
     pub serving: Serving,
     pub traffic: Traffic,
     pub autopilot: Autopilot,
@@ -82,6 +88,21 @@ pub struct Supervisor {
     /// The domain that answers when the supervisor abstains; `None` is the
     /// generalist.
     pub fallback: Option<String>,
+}
+
+/// When a conversation moves to another specialist.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conversations {
+    /// How much likelier, 0 to 1, another domain must be than the conversation's own.
+    pub margin: f32,
+    /// Added to it for each 1,000 tokens that would be read again.
+    pub reread: f32,
+    /// Added to it for each GiB of experts that would be loaded.
+    pub reload: f32,
+    /// Seconds without a turn after which a conversation is forgotten.
+    pub idle: u64,
+    /// Turns of conversations remembered at most.
+    pub remembered: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +168,13 @@ impl Default for Supervisor {
     }
 }
 
+impl Default for Conversations {
+    fn default() -> Conversations {
+        // A clear change of topic gains more than half; two near domains differ by less than the margin.
+        Conversations { margin: 0.2, reread: 0.02, reload: 0.05, idle: 3600, remembered: 8192 }
+    }
+}
+
 impl Default for Autopilot {
     fn default() -> Autopilot {
         Autopilot { enabled: true, tokens: 20_000, keep: 0.5, coverage: 0.8 }
@@ -163,8 +191,7 @@ pub fn shipped_text() -> &'static str {
 pub(crate) fn parse(file: &str, text: &str, folder: &Path) -> Result<Config, ConfigError> {
     let r = Reader::new(file, text, KEYS)?;
     let mut config = Config::default();
-    let Config { server, parent, memory, supervisor, serving, traffic, autopilot, specialists } =
-        &mut config;
+    let Config { server, parent, memory, supervisor, conversations, .. } = &mut config;
 
     set(&mut server.listen, r.text("server.listen")?);
     if !is_address(&server.listen) {
@@ -212,6 +239,12 @@ pub(crate) fn parse(file: &str, text: &str, folder: &Path) -> Result<Config, Con
     let share = |key| r.number(key, "a number from 0 to 1", |n| (0.0..=1.0).contains(&n));
     set(&mut supervisor.threshold, share("supervisor.threshold")?);
     supervisor.fallback = r.text("supervisor.fallback")?;
+    set(&mut conversations.margin, share("conversations.margin")?);
+    set(&mut conversations.reread, share("conversations.reread")?);
+    set(&mut conversations.reload, share("conversations.reload")?);
+    set(&mut conversations.idle, r.count("conversations.idle", 1)?);
+    set(&mut conversations.remembered, r.count("conversations.remembered", 1)?.map(saturate));
+    let Config { serving, traffic, autopilot, specialists, .. } = &mut config;
     set(&mut serving.circles, circles(&r, "serving.circles")?);
     set(&mut serving.lookup, r.flag("serving.lookup")?);
     set(&mut traffic.record, r.flag("traffic.record")?);
@@ -287,6 +320,11 @@ mod tests {
         check("memory.missing = 'renormalise'", "missing: Renormalise");
         check("supervisor.threshold = 1", "threshold: 1.0");
         check("supervisor.fallback = 'math'", r#"fallback: Some("math")"#);
+        check("conversations.margin = 0", "margin: 0.0");
+        check("conversations.reread = 0.5", "reread: 0.5");
+        check("conversations.reload = 1", "reload: 1.0");
+        check("conversations.idle = 60", "idle: 60");
+        check("conversations.remembered = 10", "remembered: 10");
         check("serving.circles = 'off'", "circles: Off");
         check("serving.lookup = false", "lookup: false");
         check("traffic.record = true", "record: true");
@@ -335,6 +373,8 @@ mod tests {
         check("server.keys = ['a', 2]", "it must be a list of texts");
         check("supervisor.threshold = 1.5", "is 1.5; it must be a number from 0 to 1");
         check("supervisor.threshold = nan", "is nan; it must be a number from 0 to 1");
+        check("conversations.margin = 2", "is 2; it must be a number from 0 to 1");
+        check("conversations.idle = 0", "it must be a whole number of at least 1");
         check("autopilot.keep = 0", "is 0; it must be above 0 and at most 1");
         check("serving.circles = 'on'", "it must be \"off\", \"end\" or \"retry\"");
         check("traffic.record = 'yes'", "it must be true or false");

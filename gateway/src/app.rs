@@ -24,7 +24,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
 use crate::answering::{All, Answering, Done, Step};
+use crate::ask::Ask;
 use crate::college::College;
+use crate::conversation::Identity;
 use crate::decide::{Decided, ids, named};
 use crate::errors::{BODY_LIMIT, Refusal, nearest};
 use crate::path::{Admitted, Manner};
@@ -108,7 +110,8 @@ async fn answer(
             return refusal.into_response();
         }
     };
-    let (ask, delivery) = asked;
+    let (mut ask, delivery) = asked;
+    identify(&mut ask, headers);
     let admitted = match college.admit(ask).await {
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
@@ -317,9 +320,10 @@ fn described(college: &College, id: String) -> Model {
     }
 }
 
-async fn route(State(college): State<Arc<College>>, body: Read) -> Response {
+async fn route(State(college): State<Arc<College>>, headers: HeaderMap, body: Read) -> Response {
     let decided = async {
-        let ask = wire::route(&body?)?;
+        let mut ask = wire::route(&body?)?;
+        identify(&mut ask, &headers);
         college.decide(&ask).await
     };
     match decided.await {
@@ -397,13 +401,24 @@ fn check_key(keys: &[String], headers: &HeaderMap) -> Result<(), Refusal> {
     if keys.is_empty() {
         return Ok(());
     }
-    let bearer = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let bearer = bearer.and_then(|v| v.strip_prefix(b"Bearer ").or(v.strip_prefix(b"bearer ")));
-    let sent = bearer.or_else(|| headers.get("x-api-key").map(HeaderValue::as_bytes));
-    let Some(sent) = sent else { return Err(Refusal::Key { sent: false }) };
+    let Some(sent) = key(headers) else { return Err(Refusal::Key { sent: false }) };
     // Every key is compared, whole, so that time tells nothing about any of them.
     let known = keys.iter().fold(false, |known, key| known | same(key.as_bytes(), sent));
     if known { Ok(()) } else { Err(Refusal::Key { sent: true }) }
+}
+
+/// The key that was sent.
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
+    let bearer = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let bearer = bearer.and_then(|v| v.strip_prefix(b"Bearer ").or(v.strip_prefix(b"bearer ")));
+    bearer.or_else(|| headers.get("x-api-key").map(HeaderValue::as_bytes))
+}
+
+/// Whose request it is, and of which conversation.
+fn identify(ask: &mut Ask, headers: &HeaderMap) {
+    let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let identity = Identity::new(key(headers), header, |name| ask.context.id(name));
+    ask.context.identity = identity;
 }
 
 /// Compares in a time that depends on the lengths alone.
@@ -442,6 +457,10 @@ fn explain(headers: &mut HeaderMap, decided: &Decided, by: Option<&By>, debug: b
         .map(|a| format!("{}={:.3}", a.domain, a.probability))
         .collect();
     set("x-collegium-alternatives", &alternatives.join(", "));
+    set("x-collegium-rule", decided.rule());
+    if let Some(kind) = decided.background {
+        set("x-collegium-background", kind);
+    }
     if let Some(By { waited: (queue_ms, load_ms), .. }) = by {
         set("x-collegium-queue-ms", &queue_ms.to_string());
         set("x-collegium-load-ms", &load_ms.to_string());

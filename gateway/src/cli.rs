@@ -55,7 +55,8 @@ pub enum Command {
     /// Show which specialist would answer, and why
     #[command(after_help = "Examples:\n  \
         collegium route \"Solve 3x + 4 = 19\"\n  \
-        echo \"What is a tort?\" | collegium route --json -")]
+        echo \"What is a tort?\" | collegium route --json -\n  \
+        collegium route --body - < request.json")]
     Route(Route),
     /// Show a GGUF file: architecture, experts, sizes, what surgery would touch
     #[command(after_help = "Examples:\n  \
@@ -140,6 +141,9 @@ pub struct Ask {
 
 #[derive(Debug, Args)]
 pub struct Route {
+    /// The text is the body of a request, as POST /v1/route takes it: {"messages": …}, {"prompt": …} or {"text": …}
+    #[arg(long)]
+    pub body: bool,
     /// The query; - reads standard input
     pub text: String,
 }

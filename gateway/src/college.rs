@@ -14,6 +14,7 @@ use specialists::{LONGEST_WAIT, Pool, PoolOptions, Registry, Snapshot};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
+use crate::conversation::Conversations;
 use crate::decide::{Serving, serving};
 use crate::decisions::Decisions;
 use crate::errors::Refusal;
@@ -32,6 +33,7 @@ pub struct College {
     pub supervisor: Supervisor,
     pub meter: Meter,
     pub decisions: Decisions,
+    pub conversations: Conversations,
     pub home: PathBuf,
     /// Domain that answers for an abstention.
     pub(crate) fallback: Option<String>,
@@ -116,6 +118,7 @@ impl College {
             supervisor,
             meter,
             decisions: Decisions::default(),
+            conversations: Conversations::new(config.conversations),
             home: home.to_owned(),
             fallback: config.supervisor.fallback,
             keys: config.server.keys,
@@ -189,6 +192,7 @@ impl College {
             self.meter.layer(layer, &counts);
         }
         self.meter.guesses(self.engine.guesses());
+        self.meter.conversations(self.conversations.remembered());
         if let Some((private, file)) = resident() {
             self.meter.resident(private, file);
         }

@@ -16,6 +16,7 @@ use serde::Serialize;
 use specialists::{GENERALIST, Manifest, State};
 
 use crate::ask::AUTO;
+use crate::conversation::Weighed;
 use crate::errors::{Refusal, nearest};
 use crate::shape::fresh;
 
@@ -27,6 +28,12 @@ pub struct Decided {
     /// The supervisor's word, or what stands for it where the client named somebody.
     #[serde(flatten)]
     pub word: Decision,
+    /// What was weighed against staying, where a conversation goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Weighed>,
+    /// Which of a client's own calls this is, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub background: Option<&'static str>,
 }
 
 impl Decided {
@@ -128,7 +135,9 @@ pub fn decide(
             let specialist = match (&word.domain, fallback) {
                 (Some(id), _) => answerer(id, domains, serving),
                 (None, Some(id)) => {
-                    word.rule = Rule::Fallback;
+                    if word.rule == Rule::Abstained {
+                        word.rule = Rule::Fallback;
+                    }
                     answerer(id, domains, serving)
                 }
                 (None, None) => GENERALIST.to_owned(),
@@ -136,7 +145,7 @@ pub fn decide(
             (specialist, word)
         }
     };
-    Decided { decision_id: fresh("d"), specialist, word }
+    Decided { decision_id: fresh("d"), specialist, word, conversation: None, background: None }
 }
 
 /// The word for a domain that the client named.
@@ -153,7 +162,7 @@ fn pinned(domain: Option<String>) -> Decision {
 }
 
 /// The specialist for a domain: its own, else its fallback's, else the generalist.
-fn answerer(domain: &str, domains: &Domains, serving: &Serving) -> String {
+pub fn answerer(domain: &str, domains: &Domains, serving: &Serving) -> String {
     let mut at = domain;
     // The configuration has no circles; the bound is for domains made in other ways.
     for _ in 0..=domains.iter().count() {

@@ -1,21 +1,32 @@
 //! A rating, or a correction, of a decision that is still remembered.
 
-use tracing::info;
+use std::time::Instant;
+
+use serde_json::json;
+use tracing::{info, warn};
 
 use crate::college::College;
+use crate::decisions::Remembered;
 use crate::errors::Refusal;
-use crate::fields::{Fields, json, wrong};
+use crate::fields::{self, Fields, wrong};
+use crate::record::{Recorded, append};
+use crate::shape::line;
+
+/// The folder and the file of corrections, in the home folder: a corpus to train with.
+pub const FEEDBACK: &str = "feedback";
+pub const CORRECTIONS: &str = "corrections";
 
 impl College {
     /// Takes a rating, or a correction, of a decision: `{"decision_id", "rating"?, "domain"?}`.
     ///
     /// It is counted, and logged with the domain it was decided for and the one that
-    /// was meant.
+    /// was meant.  A correction moves the conversation at once; where texts are recorded, what
+    /// the user had said is kept with the domain that was meant.
     ///
     /// # Errors
     /// [`Refusal::Decision`] for an unknown id, [`Refusal::Field`] for anything else.
     pub fn take_feedback(&self, body: &[u8]) -> Result<String, Refusal> {
-        let body = json(body)?;
+        let body = fields::json(body)?;
         let fields = Fields::top(&body)?;
         let id = fields
             .text("decision_id")?
@@ -39,6 +50,9 @@ impl College {
         let right = domain.is_none_or(|d| decided.domain.as_deref() == Some(d));
         let rating = rating.unwrap_or(if right { 1 } else { -1 });
         self.meter.feedback(rating);
+        if let Some(meant) = domain {
+            self.correct(decided.clone(), meant);
+        }
         info!(
             decision = id,
             rating,
@@ -48,5 +62,24 @@ impl College {
             "feedback"
         );
         Ok(id.to_owned())
+    }
+
+    /// `meant` is a known domain; one that is not served is the generalist's.
+    fn correct(&self, decided: Remembered, meant: &str) {
+        let Remembered { domain, mark, said, .. } = decided;
+        if let Some(mark) = mark {
+            if domain.as_deref() != Some(meant) {
+                self.meter.moved("correction");
+            }
+            let served = self.domains.get(meant).is_some_and(|domain| domain.enabled);
+            let to = served.then(|| meant.to_owned());
+            self.conversations.correct(mark, to, domain.clone(), Instant::now());
+        }
+        let Some(said) = said.filter(|_| self.record) else { return };
+        let text = json!({ "text": said, "domain": meant, "decided": domain });
+        let kept = Recorded { file: CORRECTIONS.to_owned(), line: line(&text) };
+        if let Err(error) = append(&self.home.join(FEEDBACK), &[kept]) {
+            warn!(%error, "a correction is not kept");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! * [`app`]: the routes.  `wire` and `fields` read bodies, `shape`, `scores` and `sse` write answers, `errors` refuses.
 //! * [`ask`] → `decide` → `path` → `answering`: the one path of a request, without HTTP.
+//! * `conversation`: whether the next turn stays where the last one went.
 //! * [`college`]: everything that is needed to answer, wired; `start` opens it.
 //! * `autopilot`, `traffic`, `plan`, `make`: out of a domain's own traffic, a specialist; `record` keeps texts if asked to.
 //! * [`meter`]: every metric; `audit` holds memory against the ledger.  [`cli`] and `commands`: the command line.
@@ -23,6 +24,7 @@ mod autopilot;
 pub mod cli;
 pub mod college;
 pub mod commands;
+mod conversation;
 mod decide;
 mod decisions;
 mod defaults;

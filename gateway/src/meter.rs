@@ -25,6 +25,9 @@ const DECISIONS: &str = "collegium_decisions_total";
 const DECISION_SECONDS: &str = "collegium_decision_seconds";
 const MISSING_MASS: &str = "collegium_missing_mass";
 const FEEDBACK: &str = "collegium_feedback_total";
+const CONVERSATIONS: &str = "collegium_conversations";
+const MOVES: &str = "collegium_conversation_moves_total";
+const BACKGROUND: &str = "collegium_background_total";
 const SEQUENCES: &str = "collegium_sequences";
 const WAITING: &str = "collegium_waiting";
 const LEASES: &str = "collegium_leases";
@@ -83,6 +86,17 @@ const METRICS: &[(&str, Kind, &str)] = &[
         "Answers that went round in circles, by specialist and outcome: ended, retried.",
     ),
     (FEEDBACK, Counter, "Ratings received."),
+    (CONVERSATIONS, Gauge, "Turns of conversations whose place is remembered."),
+    (
+        MOVES,
+        Counter,
+        "Conversations that went to another domain, by what moved them: topic, correction.",
+    ),
+    (
+        BACKGROUND,
+        Counter,
+        "Calls that clients make for themselves, by kind: title, summary, commit, suggestions, topic.",
+    ),
     (SEQUENCES, Gauge, "Sequences being generated."),
     (WAITING, Gauge, "Requests without their first token."),
     (LEASES, Gauge, "Leases in use."),
@@ -216,6 +230,21 @@ impl Meter {
             counter!(DECISIONS, "domain" => domain, "rule" => rule).increment(1);
             histogram!(DECISION_SECONDS).record(took);
         });
+    }
+
+    /// How many turns are remembered.
+    pub fn conversations(&self, turns: usize) {
+        self.write(|| gauge!(CONVERSATIONS).set(turns as f64));
+    }
+
+    /// A conversation has moved; `by` is one of our own words.
+    pub fn moved(&self, by: &'static str) {
+        self.write(|| counter!(MOVES, "by" => by).increment(1));
+    }
+
+    /// A client's own call; `kind` is one of our own words.
+    pub fn background(&self, kind: &'static str) {
+        self.write(|| counter!(BACKGROUND, "kind" => kind).increment(1));
     }
 
     /// An answer went round in circles; `outcome` is one of our own words.

@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 
 use config::{Circles, Domain};
 use engine::{Request, SamplingParams, TemplateMessage, Thinking};
-use router_model::{Query, Role, Turn};
-use specialists::{GENERALIST, Lease, PoolError};
+use router_model::{Decision, Role, Turn};
+use specialists::{GENERALIST, Lease, PoolError, Snapshot};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
 use crate::answering::{Answering, Held, Told, refused, seed};
 use crate::ask::{self, Ask, Input};
 use crate::college::College;
-use crate::decide::{Decided, decide, named};
+use crate::conversation::{CODE, Facts, Followed, Kind, Mark, Place, Reading, follow};
+use crate::decide::{Decided, Serving, answerer, decide, named, serving};
 use crate::defaults::{circles, defaults, fill, think};
 use crate::errors::Refusal;
 use crate::meter::{self, Outcome};
@@ -52,6 +53,13 @@ struct Order {
     places: OwnedSemaphorePermit,
 }
 
+/// Where a conversation is once its request is admitted.
+struct Kept {
+    mark: Mark,
+    place: Place,
+    moved: bool,
+}
+
 /// How the answers leave.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Manner {
@@ -81,32 +89,108 @@ impl College {
         }
     }
 
-    /// Who would answer.
+    /// Who would answer; no conversation is begun or moved by asking.
     ///
     /// # Errors
     /// [`Refusal::Model`], or [`Refusal::Stopping`].
     pub async fn decide(&self, ask: &Ask) -> Result<Decided, Refusal> {
-        let serving = self.serving().await?;
+        Ok(self.follow(ask).await?.0)
+    }
+
+    /// Who would answer, and where the conversation is once it does.
+    async fn follow(&self, ask: &Ask) -> Result<(Decided, Option<Kept>), Refusal> {
+        let snapshot = self.snapshot().await?;
+        let serving = serving(snapshot.specialists.iter().map(|s| &s.manifest));
         let named = named(&ask.model, &self.domains, &serving)?;
         let begun = Instant::now();
-        let query = || self.supervisor.decide(&self.query(&ask.input));
-        let decided = decide(named, &self.domains, &serving, self.fallback.as_deref(), query);
+        let reading = self.reading(ask);
+        let known = self.conversations.find(&reading, begun);
+        let before = known.as_ref().map(|place| place.domain.clone());
+        let enabled = |id: &str| self.domains.get(id).is_some_and(|domain| domain.enabled);
+        let facts = Facts {
+            judge: &|query| self.supervisor.decide(query),
+            threshold: self.supervisor.threshold(),
+            enabled: &enabled,
+            code: self.domains.canonical(CODE).filter(|id| enabled(id)),
+            rules: &self.conversations.rules,
+            load: &|from, to| self.load(&snapshot, &serving, from, to),
+        };
+        let mut followed = None;
+        let word = || {
+            let Followed { word, weighed, place } = follow(&reading, known, &facts);
+            followed = Some((weighed, place));
+            let micros = begun.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
+            Decision { micros, ..word }
+        };
+        let mut decided = decide(named, &self.domains, &serving, self.fallback.as_deref(), word);
+        let (weighed, place) = followed.unwrap_or_default();
+        decided.conversation = weighed;
+        decided.background = match reading.kind {
+            Kind::Chore(chore) => Some(chore.name()),
+            _ => None,
+        };
         self.meter.decided(decided.word.domain.as_deref(), decided.rule(), begun.elapsed());
-        self.decisions.remember(&decided);
+        let said = self.record.then(|| reading.said.last().cloned()).flatten();
+        self.decisions.remember(&decided, reading.own, said);
+        let kept = reading.own.zip(place).map(|(mark, place)| Kept {
+            moved: before.is_some_and(|before| before != place.domain),
+            mark,
+            place,
+        });
         info!(
             decision = %decided.decision_id,
             domain = decided.domain(),
             specialist = %decided.specialist,
             confidence = format_args!("{:.3}", decided.word.confidence),
             rule = decided.rule(),
+            background = decided.background,
             "decided"
         );
-        Ok(decided)
+        Ok((decided, kept))
+    }
+
+    /// What a request says of its conversation.
+    fn reading(&self, ask: &Ask) -> Reading {
+        match &ask.input {
+            Input::Chat(turns) => Reading::chat(turns, &ask.context),
+            Input::Text(text) => Reading::raw(text, &ask.context),
+            Input::Tokens(ids) => Reading::raw(&self.model.tokenizer().decode(ids), &ask.context),
+        }
+    }
+
+    /// Bytes of experts that are not in memory and only needed to go from one domain to another; `None` if the same
+    /// specialist serves both.
+    fn load(
+        &self,
+        snapshot: &Snapshot,
+        serving: &Serving,
+        from: Option<&str>,
+        to: &str,
+    ) -> Option<u64> {
+        let by = |domain: Option<&str>| match domain.or(self.fallback.as_deref()) {
+            Some(domain) => answerer(domain, &self.domains, serving),
+            None => GENERALIST.to_owned(),
+        };
+        let (old, new) = (by(from), by(Some(to)));
+        let cold = |id: &str| {
+            let status = snapshot.specialists.iter().find(|s| s.id == id);
+            status.map_or(0, |s| (s.bytes as f64 * (1.0 - f64::from(s.completeness))) as u64)
+        };
+        (old != new).then(|| cold(&new).saturating_sub(cold(&old)))
+    }
+
+    /// The conversation is there from now on; its next turn finds it.
+    fn keep(&self, kept: Kept, tokens: usize) {
+        let Kept { mark, place, moved } = kept;
+        if moved {
+            self.meter.moved("topic");
+        }
+        self.conversations.keep(mark, Place { tokens, ..place }, Instant::now());
     }
 
     async fn check(&self, ask: Ask) -> Result<(Decided, Order), Refusal> {
         self.intact()?;
-        let decided = self.decide(&ask).await?;
+        let (decided, kept) = self.follow(&ask).await?;
         // More answers than the queue has places get all of them, not none for ever.
         let places = u32::try_from(ask.answers.min(self.max_waiting)).unwrap_or(u32::MAX);
         let places = self.waiting.clone().try_acquire_many_owned(places).map_err(|_| {
@@ -125,6 +209,12 @@ impl College {
         if prompt.len() >= most {
             let field = if matches!(ask.input, Input::Chat(_)) { "messages" } else { "prompt" };
             return Err(Refusal::TooLong { field, prompt: prompt.len(), context: most });
+        }
+        if let Some(chore) = decided.background {
+            self.meter.background(chore);
+        }
+        if let Some(kept) = kept {
+            self.keep(kept, prompt.len());
         }
         let mut sampling = ask.sampling;
         // A raw prompt, or a request for the likeliest tokens, gets exactly what it sent.
@@ -180,15 +270,6 @@ impl College {
             allowed_length: dry.allowed_length,
             window: dry.window,
             breakers: self.model.tokenizer().holding(&dry.breakers).into(),
-        }
-    }
-
-    /// What the supervisor reads.
-    fn query(&self, input: &Input) -> Query {
-        match input {
-            Input::Chat(turns) => Query { turns: turns.clone() },
-            Input::Text(text) => Query::text(text),
-            Input::Tokens(ids) => Query::text(self.model.tokenizer().decode(ids)),
         }
     }
 

@@ -15,7 +15,7 @@ use engine::{Effort, Thinking};
 use router_model::{Role, Turn};
 use serde_json::Value;
 
-use crate::ask::{AUTO, Ask, Bending, Dry, Input};
+use crate::ask::{AUTO, Ask, Bending, Context, Dry, Input};
 use crate::errors::Refusal;
 use crate::fields::{Fields, json, wrong};
 
@@ -42,6 +42,10 @@ const MOST_SCORES: i64 = 20;
 
 /// Fields that ask for something this build does not do.
 const NOT_DONE: &[&str] = &["tools", "functions", "response_format", "audio", "prediction"];
+
+/// Names of tools that are looked at, and bytes of each: enough to know an editor by.
+const MOST_TOOLS: usize = 64;
+const LONGEST_NAME: usize = 64;
 
 /// A parser of one kind of body.
 pub type Parse = fn(&[u8]) -> Result<(Ask, Delivery), Refusal>;
@@ -89,6 +93,7 @@ pub fn chat(body: &[u8]) -> Result<(Ask, Delivery), Refusal> {
     };
     read.0.thinking = thinking(&fields, &mut read.1)?;
     read.0.input = Input::Chat(messages);
+    read.0.context = context(&fields);
     Ok(read)
 }
 
@@ -101,11 +106,10 @@ pub fn completion(body: &[u8]) -> Result<(Ask, Delivery), Refusal> {
     let fields = Fields::top(&body)?;
     let input = prompt(&fields)?;
     let (mut ask, mut delivery) = common(&fields)?;
-    if fields.text("suffix")?.is_some_and(|s| !s.is_empty()) {
-        return Err(Refusal::field(
-            "suffix",
-            "filling in the middle is not supported; leave it out",
-        ));
+    ask.context = context(&fields);
+    if suffix(&fields)? {
+        ask.context.suffix = true;
+        delivery.ignored.push("suffix");
     }
     if fields.flag("echo")? == Some(true) {
         match &input {
@@ -127,7 +131,7 @@ pub fn completion(body: &[u8]) -> Result<(Ask, Delivery), Refusal> {
     Ok((ask, delivery))
 }
 
-/// The turns alone, of a body for `route`: a chat body, or `{"text": …}`.
+/// What a body for `route` asks about: that of a chat or of a completion, or `{"text": …}`.
 ///
 /// # Errors
 /// As [`chat`].
@@ -138,10 +142,19 @@ pub fn route(body: &[u8]) -> Result<Ask, Refusal> {
     if let Some(text) = asked.text("text")? {
         return Ok(Ask::text(model, text));
     }
-    if asked.get("messages").is_none() {
-        return Err(Refusal::field("text", "send `text`, or `messages` as for chat/completions"));
-    }
-    Ok(Ask { input: Input::Chat(messages(&asked)?), ..Ask::text(model, "") })
+    let mut context = context(&asked);
+    let input = match (asked.get("messages"), asked.get("prompt")) {
+        (None, None) => {
+            let known = "send `text`, or `messages` as for chat/completions";
+            return Err(Refusal::field("text", known));
+        }
+        (None, Some(_)) => {
+            context.suffix = suffix(&asked)?;
+            prompt(&asked)?
+        }
+        (Some(_), _) => Input::Chat(messages(&asked)?),
+    };
+    Ok(Ask { input, context, ..Ask::text(model, "") })
 }
 
 /// What both bodies have.
@@ -175,6 +188,7 @@ fn common(fields: &Fields) -> Result<(Ask, Delivery), Refusal> {
         circles: circles(fields)?,
         thinking: Thinking::default(),
         ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+        context: Context::default(),
     };
     let include_usage = match fields.object("stream_options")? {
         Some(options) => options.flag("include_usage")?.unwrap_or(false),
@@ -187,6 +201,44 @@ fn common(fields: &Fields) -> Result<(Ask, Delivery), Refusal> {
         ignored: NOT_DONE.iter().copied().filter(|n| asks_for_more(fields.get(n))).collect(),
     };
     Ok((ask, delivery))
+}
+
+/// There is a text after the gap.
+fn suffix(fields: &Fields) -> Result<bool, Refusal> {
+    Ok(fields.text("suffix")?.is_some_and(|s| !s.is_empty()))
+}
+
+/// What the request belongs to.  Fields of another type name nothing: no client fails for them.
+fn context(fields: &Fields) -> Context {
+    let mut ids = Vec::new();
+    let mut id = |name: &'static str, value: Option<&Value>| {
+        ids.extend(value.and_then(Value::as_str).map(|id| (name, id.to_owned())));
+    };
+    id("user", fields.get("user"));
+    id("prompt_cache_key", fields.get("prompt_cache_key"));
+    id("metadata.user_id", fields.get("metadata").and_then(|m| m.get("user_id")));
+    let offered = [fields.get("tools"), fields.get("functions")];
+    let offered = offered.into_iter().flatten().filter_map(Value::as_array).flatten();
+    let named = |tool: &Value| {
+        let name = tool.get("function").unwrap_or(tool).get("name")?.as_str()?;
+        (name.len() <= LONGEST_NAME).then(|| name.to_owned())
+    };
+    Context {
+        ids,
+        tools: offered.filter_map(named).take(MOST_TOOLS).collect(),
+        open_calls: fields.get("messages").and_then(Value::as_array).is_some_and(|m| open_calls(m)),
+        ..Context::default()
+    }
+}
+
+/// Whether the last assistant's turn called a tool that has not answered.
+fn open_calls(messages: &[Value]) -> bool {
+    let role = |message: &Value, role: &str| message["role"].as_str() == Some(role);
+    let Some(at) = messages.iter().rposition(|m| role(m, "assistant")) else { return false };
+    let (last, after) = (&messages[at], &messages[at + 1..]);
+    let answers = after.iter().filter(|m| role(m, "tool") || role(m, "function")).count();
+    let calls = last["tool_calls"].as_array().map_or(0, Vec::len);
+    calls.max(usize::from(last["function_call"].is_object())) > answers
 }
 
 /// Negative seeds are as good as others, and so are those beyond what has a sign.

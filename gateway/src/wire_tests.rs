@@ -57,6 +57,11 @@ fn line(ask: &Ask, delivery: &Delivery) -> String {
     words.extend((thinking.think != Think::Auto).then(|| format!("think={:?}", thinking.think)));
     words.extend(thinking.effort.map(|e| format!("effort={e:?}")));
     words.extend(ask.stop.iter().map(|t| format!("stop={t}")));
+    let context = &ask.context;
+    words.extend(context.ids.iter().map(|(name, id)| format!("{name}:{id}")));
+    words.extend((!context.tools.is_empty()).then(|| format!("tools:{}", context.tools.join(","))));
+    words.extend(context.open_calls.then(|| "open calls".to_owned()));
+    words.extend(context.suffix.then(|| "before a suffix".to_owned()));
     words.extend(ask.ignore_eos.then(|| "ignore_eos".to_owned()));
     words.extend(delivery.stream.then(|| "stream".to_owned()));
     words.extend(delivery.include_usage.then(|| "usage".to_owned()));
@@ -86,7 +91,7 @@ fn what_clients_send() {
             {"role":"user","content":[{"type":"text","text":"say hi","cache_control":{"type":"ephemeral"}}]}],
             "stream":true,"stream_options":{"include_usage":true},"store":false,"max_tokens":9,"max_completion_tokens":4096,
             "tools":[{"type":"function","function":{"name":"read"}}],"tool_choice":"auto","prompt_cache_key":"k"}"#,
-        "auto system:be brief user:say hi max=4096 stream usage -tools",
+        "auto system:be brief user:say hi max=4096 prompt_cache_key:k tools:read stream usage -tools",
     );
     // A tool loop: the assistant's turn has no text, the tool's has.
     check(
@@ -225,6 +230,44 @@ fn answers_scores_circles_and_thoughts() {
 }
 
 #[test]
+fn what_a_request_belongs_to() {
+    let hi = r#"{"role":"user","content":"hi"}"#;
+    let call = r#"{"role":"assistant","content":"c","tool_calls":[{},{}]}"#;
+    let answer = r#"{"role":"tool","content":"r"}"#;
+    #[track_caller]
+    fn with(messages: &[&str], fields: &str, expect: &str) {
+        let body = format!(r#"{{"messages":[{}]{fields}}}"#, messages.join(","));
+        let context = chat(body.as_bytes()).expect("a chat").0.context;
+        let mut words: Vec<String> =
+            context.ids.iter().map(|(name, id)| format!("{name}:{id}")).collect();
+        words.extend(context.tools);
+        words.extend(context.open_calls.then(|| "open".to_owned()));
+        assert_eq!(words.join(" "), expect);
+    }
+    with(&[hi], "", "");
+    with(
+        &[hi],
+        r#","user":"u","prompt_cache_key":"k","metadata":{"user_id":"m"}"#,
+        "user:u prompt_cache_key:k metadata.user_id:m",
+    );
+    // Other types were never refused.
+    with(&[hi], r#","user":1,"prompt_cache_key":[],"metadata":"m","tools":7,"functions":[1]"#, "");
+    // Three ways to write a tool down.
+    with(
+        &[hi],
+        r#","tools":[{"type":"function","function":{"name":"a"}},{"name":"b"},{"type":"web_search"}],"functions":[{"name":"c"}]"#,
+        "a b c",
+    );
+    // Calls are open until each has its answer; only the last turn's count.
+    with(&[hi, call], "", "open");
+    with(&[hi, call, answer], "", "open");
+    with(&[hi, call, answer, hi], "", "open");
+    with(&[hi, call, answer, answer], "", "");
+    with(&[hi, call, r#"{"role":"assistant","content":"d"}"#, hi], "", "");
+    with(&[hi, r#"{"role":"assistant","content":"","function_call":{"name":"f"}}"#], "", "open");
+}
+
+#[test]
 fn raw_prompts() {
     check(completion, r#"{"prompt":"Once"}"#, "auto text:Once max=16");
     check(
@@ -269,7 +312,7 @@ fn raw_prompts() {
     check(
         completion,
         r#"{"prompt":"a","suffix":"b"}"#,
-        "! suffix: filling in the middle is not supported; leave it out",
+        "auto text:a max=16 before a suffix -suffix",
     );
 }
 
@@ -344,5 +387,7 @@ fn a_route_body_is_a_text_or_a_chat() {
     assert_eq!(turns(r#"{"text":"what is a tort?"}"#), "auto 1");
     let two = r#"{"model":"law","messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}]}"#;
     assert_eq!(turns(two), "law 2");
+    let gap = route(br#"{"prompt":"def f(","suffix":"return"}"#).expect("a prompt");
+    assert!(gap.context.suffix && gap.input == Input::Text("def f(".into()));
     assert_eq!(turns("{}"), "text: send `text`, or `messages` as for chat/completions");
 }

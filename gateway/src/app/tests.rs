@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use super::*;
 
 mod answers;
+mod conversations;
 mod logs;
 mod memory;
 mod refusals;

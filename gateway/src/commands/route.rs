@@ -1,14 +1,20 @@
-//! `collegium route`: the supervisor's decision and why; the model is opened, not run.
+//! `collegium route`: the decision and why; the model is opened, not run.
+//!
+//! Nothing is remembered here: a conversation is decided on from its own turns.
 
 use std::fmt::Write;
+use std::time::Instant;
 
-use router_model::{Query, Supervisor};
+use router_model::{Decision, Supervisor};
 use specialists::Registry;
 
 use super::terminal::{Failure, result, text_of};
+use crate::ask::{Ask, Input};
 use crate::cli::{self, Cli};
-use crate::decide::{Decided, Named, decide, serving};
+use crate::conversation::{CODE, Facts, Kind, Reading, follow};
+use crate::decide::{Decided, decide, named, serving};
 use crate::start::{self, StartError, settings};
+use crate::wire;
 
 /// Alternatives worth a line.
 const SHOWN: usize = 5;
@@ -16,6 +22,10 @@ const SHOWN: usize = 5;
 /// Shows a decision.
 pub fn run(cli: &Cli, args: &cli::Route) -> Result<(), Failure> {
     let text = text_of(&args.text)?;
+    let ask = match args.body {
+        true => wire::route(text.as_bytes())?,
+        false => Ask::text(crate::ask::AUTO, &text),
+    };
     let (loaded, home) = settings(cli)?;
     let config = &loaded.config;
     let supervisor = Supervisor::shipped(&loaded.domains, config.supervisor.threshold)
@@ -26,8 +36,36 @@ pub fn run(cli: &Cli, args: &cli::Route) -> Result<(), Failure> {
     let (entries, _) = registry.read();
     let serving = serving(entries.values().map(|entry| &entry.manifest));
     let fallback = config.supervisor.fallback.as_deref();
-    let word = || supervisor.decide(&Query::text(text));
-    let decided = decide(Named::Auto, &loaded.domains, &serving, fallback, word);
+    let reading = match &ask.input {
+        Input::Chat(turns) => Reading::chat(turns, &ask.context),
+        Input::Text(text) => Reading::raw(text, &ask.context),
+        Input::Tokens(ids) => Reading::raw(&model.tokenizer().decode(ids), &ask.context),
+    };
+    let domains = &loaded.domains;
+    let enabled = |id: &str| domains.get(id).is_some_and(|domain| domain.enabled);
+    let facts = Facts {
+        judge: &|query| supervisor.decide(query),
+        threshold: supervisor.threshold(),
+        enabled: &enabled,
+        code: domains.canonical(CODE).filter(|id| enabled(id)),
+        rules: &config.conversations,
+        // Nothing is in memory, and nothing is loaded.
+        load: &|_, _| Some(0),
+    };
+    let mut weighed = None;
+    let word = || {
+        let begun = Instant::now();
+        let all = follow(&reading, None, &facts);
+        weighed = all.weighed;
+        let micros = begun.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
+        Decision { micros, ..all.word }
+    };
+    let named = named(&ask.model, domains, &serving)?;
+    let mut decided = decide(named, domains, &serving, fallback, word);
+    decided.conversation = weighed;
+    if let Kind::Chore(chore) = reading.kind {
+        decided.background = Some(chore.name());
+    }
     result(cli, &decided, show)
 }
 
@@ -42,6 +80,14 @@ fn show(decided: &Decided) -> String {
         word.micros
     );
     // Writing to a string cannot fail.
+    if let Some(kind) = decided.background {
+        let _ = writeln!(text, "  a client's own call: {kind}");
+    }
+    if let Some(weighed) = &decided.conversation {
+        let at = weighed.at.as_deref().unwrap_or("the generalist");
+        let (gain, needed) = (weighed.gain, weighed.needed);
+        let _ = writeln!(text, "  it was with {at}; a move gains {gain:.3} and needs {needed:.3}");
+    }
     for other in word.alternatives.iter().take(SHOWN) {
         let _ = writeln!(text, "  {:6.3}  {}", other.probability, other.domain);
     }
