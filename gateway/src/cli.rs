@@ -176,7 +176,8 @@ pub enum Supervisor {
     Train(TrainArgs),
     /// Measure accuracy, calibration and abstention
     #[command(after_help = "Example:\n  \
-        collegium supervisor evaluate --data held-out.jsonl")]
+        collegium supervisor evaluate --data held-out.jsonl\n  \
+        collegium supervisor evaluate --data held-out.jsonl --ood ood.jsonl --out report/")]
     Evaluate(JudgeArgs),
     /// Show what a domain's file would do before it is used: whom it will be confused with, what is wrong
     #[command(after_help = "Example:\n  \
@@ -222,6 +223,8 @@ pub struct JudgeArgs {
     pub typos: f64,
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub report: supervisor::report::ReportArgs,
 }
 
 fn temperature(text: &str) -> Result<f32, String> {

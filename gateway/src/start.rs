@@ -12,6 +12,7 @@ use engine::gguf::{Gguf, GgufError};
 use engine::hash::Remembered;
 use engine::{Model, ModelError};
 use router_model::SupervisorError;
+use router_model::lint::DomainFault;
 use specialists::PoolError;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -37,6 +38,8 @@ pub enum StartError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
+    #[error(transparent)]
+    Domain(DomainFault),
     #[error(transparent)]
     Pool(#[from] PoolError),
     #[error("cannot listen on {address}: {error}; choose another address with --listen")]

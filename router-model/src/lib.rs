@@ -30,6 +30,7 @@ mod head;
 mod item;
 pub mod lint;
 mod query;
+pub mod report;
 mod supervisor;
 mod text;
 pub mod train;

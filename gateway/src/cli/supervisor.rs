@@ -2,3 +2,4 @@
 
 pub mod lint;
 pub mod outcomes;
+pub mod report;

@@ -2,6 +2,7 @@
 
 mod lint;
 mod outcomes;
+mod report;
 
 use std::fs;
 use std::path::Path;
@@ -99,6 +100,9 @@ fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Resu
         typos: args.typos,
         without_options: args.without_options,
     };
+    if let Some(out) = &args.report.out {
+        return report::run(cli, (args, out), (&classifier, domains), &items, options);
+    }
     let evaluation = evaluate::evaluate(&classifier, &items, &options)
         .map_err(|e| Failure::new("evaluate", e))?;
     result(cli, &evaluation, |e| {

@@ -19,6 +19,9 @@ const MOST_FOLDS: usize = 10;
 /// Pieces of evidence shown for a confusion.
 const WORDS: usize = 4;
 
+/// Two texts that share less have only common words in common.
+const ALIKE: f32 = 0.1;
+
 /// Examples of others that are shown, a domain.
 const SHOWN: usize = 5;
 
@@ -135,5 +138,5 @@ fn nearest(text: &str, domain: &Domain, weights: &Weights) -> Option<Nearest> {
     let best = domain.examples.iter().map(|example| (near(example), example));
     let (likeness, example) = best.max_by(|a, b| a.0.total_cmp(&b.0))?;
     let (domain, example) = (domain.id.clone(), example.clone());
-    (likeness > 0.0).then_some(Nearest { domain, example, likeness })
+    (likeness > ALIKE).then_some(Nearest { domain, example, likeness })
 }

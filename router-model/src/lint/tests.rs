@@ -70,7 +70,7 @@ fn a_domain_of_its_own_is_fine() {
     assert!(!lint.refused && !lint.trained);
     let held = lint.held_out.unwrap();
     assert_eq!((held.n, held.folds), (GARDENING.len(), 10));
-    assert!(held.right * 3 >= held.n * 2, "{held:?}");
+    assert!(held.right * 2 > held.n && held.guesses[0].domain == "tea", "{held:?}");
     assert_eq!(held.guesses.iter().map(|g| g.n).sum::<usize>(), held.n);
     assert!(held.takes.iter().map(|t| t.n).sum::<usize>() <= 5, "{:?}", held.takes);
     assert!(lint.fit_ms > 0.0 && lint.fit_ms < 1_000.0, "{} ms", lint.fit_ms);

@@ -25,8 +25,7 @@ pub fn run(cli: &Cli, args: &LintArgs) -> Result<(), Failure> {
     let id = own.id.clone();
     let (loaded, _) = settings(cli)?;
     let others = loaded.domains.iter().filter(|domain| domain.id != id).cloned();
-    let domains =
-        Domains::new(others.chain([own]).collect()).map_err(StartError::from)?;
+    let domains = Domains::new(others.chain([own]).collect()).map_err(StartError::from)?;
     let weights: Weights = weights(args.weights.as_deref())?;
     let threshold = loaded.config.supervisor.threshold;
     let lint = lint(&id, &domains, &weights, threshold).map_err(StartError::from)?;
@@ -94,7 +93,8 @@ fn show_held(text: &mut String, domain: &str, held: &HeldOut) {
     }
     for confused in held.confused.iter().take(SHOWN) {
         let (guess, p, own) = (&confused.guess, confused.probability, confused.own);
-        let _ = writeln!(text, "\n  {:?}\n    -> {guess} {p:.2} (itself {own:.2})", confused.example);
+        let _ =
+            writeln!(text, "\n  {:?}\n    -> {guess} {p:.2} (itself {own:.2})", confused.example);
         if let Some(near) = &confused.nearest {
             let _ = writeln!(text, "    nearest there: {:?} ({:.2})", near.example, near.likeness);
         }
