@@ -1,12 +1,11 @@
 //! Asks a supervisor, and keeps of each answer what the curves need.
 
-use std::fs;
-use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::Asked;
+use crate::file;
 use crate::item::Item;
 use crate::{Decision, Query, Supervisor, TrainError};
 
@@ -23,9 +22,6 @@ fn unnamed() -> String {
     "unnamed".to_owned()
 }
 
-/// More than any list of texts that somebody has read.
-const MOST_BYTES: u64 = 256 << 20;
-
 /// Reads lines of `{"text", "kind"?}`.
 ///
 /// # Errors
@@ -33,16 +29,8 @@ const MOST_BYTES: u64 = 256 << 20;
 /// [`TrainError`] with the file, the line and what was expected.
 pub fn strange(path: &Path) -> Result<Vec<Strange>, TrainError> {
     let fail = |source| TrainError::Read { path: path.to_owned(), source };
-    let file = fs::File::open(path).map_err(fail)?;
-    let mut bytes = Vec::new();
-    if path.extension().is_some_and(|e| e == "xz") {
-        let mut reader = liblzma::read::XzDecoder::new(file).take(MOST_BYTES);
-        reader.read_to_end(&mut bytes).map_err(fail)?;
-    } else {
-        file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(fail)?;
-    }
     // Bytes that are no text are what such a list is made of.
-    let text = String::from_utf8_lossy(&bytes);
+    let text = file::text(path).map_err(fail)?;
     let mut all = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         all.push(serde_json::from_str(line).map_err(|error| TrainError::Line {

@@ -17,7 +17,7 @@ mod ask;
 mod curves;
 mod markdown;
 mod pictures;
-mod plot;
+pub(crate) mod plot;
 #[cfg(test)]
 mod tests;
 

@@ -95,6 +95,7 @@ fn reliability(report: &Report) -> Result<Option<String>, ReportError> {
                 y: 0.0..1.02,
                 x_name: "confidence (bars: share of questions)",
                 y_name: "accuracy",
+                x_log: false,
             },
         )?;
         for bin in &report.reliability {
@@ -126,6 +127,7 @@ fn coverage(report: &Report) -> Result<Option<String>, ReportError> {
                 y: (held(least) - 0.05).max(0.0)..1.005,
                 x_name: "share answered, the surest first",
                 y_name: "accuracy",
+                x_log: false,
             },
         )?;
         line(&mut chart, report.coverage.iter().map(|p| (p.x, p.y)), BLUE)?;
@@ -147,11 +149,12 @@ fn typos(report: &Report) -> Result<Option<String>, ReportError> {
                 y: (held(least) - 0.1).max(0.0)..1.0,
                 x_name: "rate of mistyping",
                 y_name: "accuracy",
+                x_log: false,
             },
         )?;
-        for (colour, of) in
-            [(BLUE, (|t| t.accuracy) as fn(&super::Mistyped) -> f64), (GREEN, |t| t.accuracy_at_90)]
-        {
+        let both: [(RGBColor, fn(&super::Mistyped) -> f64); 2] =
+            [(BLUE, |t| t.accuracy), (GREEN, |t| t.accuracy_at_90)];
+        for (colour, of) in both {
             let points = || report.typos.iter().map(move |t| (t.rate, of(t)));
             line(&mut chart, points(), colour)?;
             dots(&mut chart, points(), colour)?;
@@ -181,6 +184,7 @@ fn roc(area: &super::plot::Area<'_>, rejection: &Rejection) -> Result<(), Report
             y: 0.0..1.01,
             x_name: "share of questions rejected",
             y_name: "share of such text rejected",
+            x_log: false,
         },
     )?;
     line(&mut chart, [(0.0, 0.0), (1.0, 1.0)], SOFT)?;
@@ -198,6 +202,7 @@ fn histogram(area: &super::plot::Area<'_>, rejection: &Rejection) -> Result<(), 
             y: 0.0..held(most) * 1.05,
             x_name: "oddness",
             y_name: "share",
+            x_log: false,
         },
     )?;
     for (colour, values) in both() {
@@ -225,6 +230,7 @@ fn latency(report: &Report) -> Result<Option<String>, ReportError> {
                 y: 0.0..1.01,
                 x_name: "µs, on the machine that made this report",
                 y_name: "share of decisions",
+                x_log: false,
             },
         )?;
         let inside = latency.shares.iter().filter(|p| p.x <= most);

@@ -50,6 +50,8 @@ pub(crate) struct Axes<'a> {
     pub(crate) y: Range<f64>,
     pub(crate) x_name: &'a str,
     pub(crate) y_name: &'a str,
+    /// Numbers of the x axis are logarithms, to base 10, of what is shown.
+    pub(crate) x_log: bool,
 }
 
 /// Axes, grid and their names.
@@ -63,6 +65,13 @@ pub(crate) fn axes<'a, 'b>(
     builder.caption(axes.title, style(16));
     let mut chart = builder.build_cartesian_2d(axes.x.clone(), axes.y.clone()).map_err(failed)?;
     let label = |value: &f64| tick(*value);
+    let x_label = |value: &f64| match axes.x_log {
+        true => format!("{:.3}", 10f64.powf(*value))
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned(),
+        false => tick(*value),
+    };
     chart
         .configure_mesh()
         .bold_line_style(LINE)
@@ -70,7 +79,7 @@ pub(crate) fn axes<'a, 'b>(
         .axis_style(SOFT)
         .label_style(style(13))
         .axis_desc_style(style(14))
-        .x_label_formatter(&label)
+        .x_label_formatter(&x_label)
         .y_label_formatter(&label)
         .x_labels(6)
         .y_labels(6)
