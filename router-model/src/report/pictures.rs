@@ -137,6 +137,9 @@ fn coverage(report: &Report) -> Result<Option<String>, ReportError> {
     Ok(Some(svg))
 }
 
+/// One of a row's numbers.
+type Of = fn(&super::Mistyped) -> f64;
+
 fn typos(report: &Report) -> Result<Option<String>, ReportError> {
     let most = report.typos.iter().map(|t| t.rate).fold(0.1, f64::max);
     let least = report.typos.iter().map(|t| t.accuracy).fold(1.0, f64::min);
@@ -152,8 +155,7 @@ fn typos(report: &Report) -> Result<Option<String>, ReportError> {
                 x_log: false,
             },
         )?;
-        let both: [(RGBColor, fn(&super::Mistyped) -> f64); 2] =
-            [(BLUE, |t| t.accuracy), (GREEN, |t| t.accuracy_at_90)];
+        let both: [(RGBColor, Of); 2] = [(BLUE, |t| t.accuracy), (GREEN, |t| t.accuracy_at_90)];
         for (colour, of) in both {
             let points = || report.typos.iter().map(move |t| (t.rate, of(t)));
             line(&mut chart, points(), colour)?;
