@@ -8,7 +8,7 @@ use config::{Circles, Sampling};
 use engine::Thinking;
 use router_model::{Role, Turn};
 
-use crate::conversation::Identity;
+use crate::conversation::Context;
 
 /// The model when none is named.
 pub const AUTO: &str = "auto";
@@ -60,27 +60,6 @@ impl Ask {
             ignore_eos: false,
             context: Context::default(),
         }
-    }
-}
-
-/// What came with the text, and says which conversation it belongs to and what kind of call it is.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Context {
-    pub identity: Identity,
-    /// Fields of the body that may name the conversation, or its user.
-    pub ids: Vec<(&'static str, String)>,
-    /// Names of the tools that are offered.
-    pub tools: Vec<String>,
-    /// The assistant waits for the results of tools.
-    pub open_calls: bool,
-    /// There is a text after the one to be completed.
-    pub suffix: bool,
-}
-
-impl Context {
-    /// A field of [`Context::ids`].
-    pub fn id(&self, name: &str) -> Option<&str> {
-        self.ids.iter().find(|(other, _)| *other == name).map(|(_, id)| id.as_str())
     }
 }
 

@@ -174,6 +174,11 @@ pub enum Supervisor {
     #[command(after_help = "Example:\n  \
         collegium supervisor train --data questions.jsonl --out weights/")]
     Train(TrainArgs),
+    /// Train again with what users corrected, and use the result if it is better
+    #[command(after_help = "Examples:\n  \
+        collegium supervisor improve --data questions.jsonl\n  \
+        collegium supervisor improve --rollback")]
+    Improve(ImproveArgs),
     /// Measure accuracy, calibration and abstention
     #[command(after_help = "Example:\n  \
         collegium supervisor evaluate --data held-out.jsonl\n  \
@@ -202,6 +207,22 @@ pub struct TrainArgs {
     /// Folder for weights and report
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ImproveArgs {
+    /// What the weights in use were trained on, as for train; corrections alone would make them forget it
+    #[arg(long, value_name = "[DOMAIN=]FILE", required_unless_present = "rollback")]
+    pub data: Vec<Source>,
+    /// As for train
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Passes over the data
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Go back to the weights before the last improvement
+    #[arg(long, conflicts_with = "data")]
+    pub rollback: bool,
 }
 
 #[derive(Debug, Args)]
@@ -278,6 +299,8 @@ mod tests {
         check("surgery mask --profile p --out m --keep 4 --for llama.cpp", "runtime: LlamaCpp");
         check("surgery verify", "--specialist");
         check("specialists list", "List(");
+        check("supervisor improve", "--data");
+        check("supervisor improve --rollback", "rollback: true");
         check("pull x", "unrecognized subcommand");
     }
 

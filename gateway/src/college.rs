@@ -72,7 +72,7 @@ impl College {
         let model = start::model_at_once(config.parent.path.as_deref(), home)?;
         let pinned = domains.enabled().filter(|d| d.pin).map(|d| d.id.clone()).collect();
         let (threshold, fallback) = (config.supervisor.threshold, config.supervisor.fallback);
-        let routing = Routing::new(domains, threshold, fallback)?;
+        let routing = Routing::new(home, domains, threshold, fallback)?;
         let kv_precision = config.memory.kv_type;
         let mut options = EngineOptions {
             kv_precision,

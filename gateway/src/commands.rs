@@ -5,6 +5,7 @@
 //! standard error.  Exit codes: 0 done, 1 failed, 2 misused.
 
 mod ask;
+mod improve;
 mod inspect;
 mod route;
 mod serve;
@@ -144,6 +145,8 @@ mod tests {
             &format!("{outcomes} train --data @/x --questions @/q --cost a --out @/y"),
             2,
         );
+        check(folder, "supervisor improve --data @/none.jsonl", 1);
+        check(folder, "supervisor improve --rollback", 1);
     }
 
     #[test]
@@ -189,6 +192,42 @@ mod tests {
             assert!(folder.join("report").join(name).exists(), "{name}");
         }
         check(folder, &format!("{report} --ood @/none.jsonl"), 1);
+    }
+
+    #[test]
+    fn corrections_improve_the_supervisor_and_can_be_taken_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let (feedback, weights) =
+            (folder.join("home/feedback"), folder.join("home/supervisor/lexical.bin"));
+        fs::create_dir_all(&feedback).expect("a folder");
+        // Words that no weights know, so that only what was corrected can tell them.
+        let words = ["zorgle", "quuxen", "frobb", "mibbly", "trandle", "wozzit", "klemp", "yarvin"];
+        let said = |i: usize, key: &str, domain: &str, from: usize| {
+            let letter = |n: usize| char::from(b'a' + (i * n % 26) as u8);
+            let word = |n: usize| format!("{}{}", words[from + i * n % 4], letter(n + 2));
+            let text = format!("{} {} {}", word(1), word(5), word(9));
+            format!("{{\"{key}\": \"{text}\", \"domain\": \"{domain}\"}}\n")
+        };
+        let lines = |key: &str, domain: &str, from: usize| -> String {
+            (0..150).map(|i| said(i, key, domain, from)).collect()
+        };
+        fs::write(folder.join("data.jsonl"), lines("question", "math", 0)).expect("written");
+        fs::write(feedback.join("corrections.jsonl"), lines("prompt", "law", 4)).expect("written");
+        let improve = "supervisor improve --epochs 2 --data @/data.jsonl";
+        check(folder, improve, 0);
+        assert!(weights.exists(), "nothing was learnt");
+        let learnt = fs::read(&weights).expect("weights");
+        check(folder, "route klemp", 0);
+        // The same again is no better, and stays what it is.
+        check(folder, improve, 0);
+        assert_eq!(fs::read(&weights).expect("weights"), learnt);
+        // Weights that are cut off are never passed over in silence.
+        fs::write(&weights, &learnt[..learnt.len() / 2]).expect("written");
+        check(folder, "route klemp", 1);
+        check(folder, "supervisor improve --rollback", 0);
+        assert!(!weights.exists());
+        check(folder, "route klemp", 0);
     }
 
     #[test]

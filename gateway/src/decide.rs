@@ -16,7 +16,7 @@ use serde::Serialize;
 use specialists::{GENERALIST, Manifest, State};
 
 use crate::ask::AUTO;
-use crate::conversation::Weighed;
+use crate::conversation::{Weighed, ruled};
 use crate::errors::{Refusal, nearest};
 use crate::shape::fresh;
 
@@ -150,15 +150,7 @@ pub fn decide(
 
 /// The word for a domain that the client named.
 fn pinned(domain: Option<String>) -> Decision {
-    Decision {
-        domain,
-        confidence: 1.0,
-        abstained: false,
-        rule: Rule::Pinned,
-        alternatives: Vec::new(),
-        evidence: Vec::new(),
-        micros: 0,
-    }
+    ruled(Rule::Pinned, domain, 1.0)
 }
 
 /// The specialist for a domain: its own, else its fallback's, else the generalist.

@@ -77,7 +77,7 @@ impl College {
             self.conversations.correct(mark, to, domain.clone(), Instant::now());
         }
         let Some(said) = said.filter(|_| self.record) else { return };
-        let text = json!({ "text": said, "domain": meant, "decided": domain });
+        let text = json!({ "prompt": said, "domain": meant, "decided": domain });
         let kept = Recorded { file: CORRECTIONS.to_owned(), line: line(&text) };
         if let Err(error) = append(&self.home.join(FEEDBACK), &[kept]) {
             warn!(%error, "a correction is not kept");

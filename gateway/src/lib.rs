@@ -4,7 +4,7 @@
 //! specialist that knows the matter, and why it was chosen.
 //!
 //! * [`app`]: the routes.  `wire` and `fields` read bodies, `shape`, `scores` and `sse` write answers, `errors` refuses.
-//! * [`ask`] → `decide` → `path` → `answering`: the one path of a request, without HTTP.
+//! * [`ask`] → `dispatch` → `path` → `answering`: the one path of a request, without HTTP; `decide` says who answers.
 //! * `conversation`: whether the next turn stays where the last one went.
 //! * [`college`]: everything that is needed to answer, wired; `start` opens it.
 //! * `autopilot`, `traffic`, `plan`, `make`: out of a domain's own traffic, a specialist; `record` keeps texts if asked to.
@@ -29,6 +29,7 @@ mod conversation;
 mod decide;
 mod decisions;
 mod defaults;
+mod dispatch;
 mod errors;
 mod feedback;
 mod fields;

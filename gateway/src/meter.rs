@@ -515,6 +515,9 @@ mod tests {
         meter.feedback(-1);
         meter.domain_change("used");
         meter.domain_refused("tea", true);
+        meter.conversations(1);
+        meter.moved("topic");
+        meter.background("title");
         meter.memory(Memory { backbone: 5, evictions: 2, leases: 1, ..Default::default() });
         meter.warm("law", true, 1.0);
         meter.layer(3, &LayerCounts { hits: 7, missing_mass: 0.5, ..Default::default() });

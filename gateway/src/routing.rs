@@ -6,11 +6,13 @@
 //!
 //! Absent: files.  What the operator wrote is read and checked by `config`.
 
+use std::path::Path;
+
 use config::Domains;
 use router_model::lint::faults;
 use router_model::{Supervisor, SupervisorError};
 
-use crate::start::StartError;
+use crate::start::{self, StartError};
 
 /// Domains, supervisor and fallback that belong together.
 pub struct Routing {
@@ -21,16 +23,17 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// The shipped weights for these domains.
+    /// The weights in use under `home` for these domains.
     ///
     /// # Errors
-    /// [`StartError::Supervisor`] or [`StartError::Domain`], with the domain and what to do.
+    /// [`StartError`], with the domain or the file and what to do.
     pub fn new(
+        home: &Path,
         domains: Domains,
         threshold: f32,
         fallback: Option<String>,
     ) -> Result<Routing, StartError> {
-        let supervisor = Supervisor::shipped(&domains, threshold)?;
+        let supervisor = start::supervisor(home, &domains, threshold)?;
         let labels = &supervisor.weights().header().labels;
         match faults(domains.iter(), labels).into_iter().next() {
             Some(fault) => Err(StartError::Domain(fault)),

@@ -7,17 +7,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use config::{ConfigError, Loaded};
+use config::{ConfigError, Domains, Loaded};
 use engine::gguf::{Gguf, GgufError};
 use engine::hash::Remembered;
 use engine::{Model, ModelError};
-use router_model::SupervisorError;
 use router_model::lint::DomainFault;
+use router_model::{Supervisor, SupervisorError, Weights, WeightsError};
 use specialists::PoolError;
 use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::cli::{Cli, ParentArgs};
+
+/// The folder in the home folder with weights of the supervisor that came after the shipped ones.
+pub const SUPERVISOR: &str = "supervisor";
+
+/// Those in use.
+pub const WEIGHTS: &str = "lexical.bin";
 
 /// The embedded parent, where a path is expected.
 pub const NANO: &str = "nano";
@@ -38,6 +44,8 @@ pub enum StartError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
+    #[error("{path}: {error}; `collegium supervisor improve --rollback` goes back")]
+    Improved { path: PathBuf, error: WeightsError },
     #[error(transparent)]
     Domain(DomainFault),
     #[error(transparent)]
@@ -80,6 +88,29 @@ fn gguf(path: Option<&Path>) -> Result<Gguf, StartError> {
     match path.to_str().filter(|p| p.starts_with("hf:")) {
         Some(name) => Err(StartError::Remote { name: name.to_owned() }),
         None => Ok(Gguf::open(path)?),
+    }
+}
+
+/// The supervisor with the improved weights of the home folder, if there are some, else with the shipped ones.
+///
+/// # Errors
+/// [`StartError`]; weights that cannot be used are never passed over in silence.
+pub fn supervisor(
+    home: &Path,
+    domains: &Domains,
+    threshold: f32,
+) -> Result<Supervisor, StartError> {
+    let path = home.join(SUPERVISOR).join(WEIGHTS);
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let weights = Weights::read(&bytes)
+                .map_err(|error| StartError::Improved { path: path.clone(), error })?;
+            Ok(Supervisor::new(weights, domains, threshold)?)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Supervisor::shipped(domains, threshold)?)
+        }
+        Err(error) => Err(StartError::Io { path, error }),
     }
 }
 

@@ -15,7 +15,8 @@ use engine::{Effort, Thinking};
 use router_model::{Role, Turn};
 use serde_json::Value;
 
-use crate::ask::{AUTO, Ask, Bending, Context, Dry, Input};
+use crate::ask::{AUTO, Ask, Bending, Dry, Input};
+use crate::conversation::Context;
 use crate::errors::Refusal;
 use crate::fields::{Fields, json, wrong};
 

@@ -1,5 +1,5 @@
-"""openai-python against a real server: questions of four domains reach their specialists, streamed and not; several
-answers with a seed and log probabilities.
+"""openai-python against a real server: questions of four domains reach their specialists, streamed and not; a
+conversation of two topics stays, then moves; several answers with a seed and log probabilities.
 
     pip install openai && python tests/clients/openai_python.py
 """
@@ -37,6 +37,46 @@ def check(client, domain, question):
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
     assert sum(1 for c in chunks if c.choices and c.choices[0].finish_reason) == 1
     print(f"{domain:18s} {raw.headers['x-collegium-confidence']}  {text[:70]!r}")
+
+
+def conversation(client):
+    """Two topics: follow-ups stay with the first one's specialist, the second moves to its own; a correction moves too."""
+    # What the user says, where it goes, and by which rules that may be.
+    turns = [
+        (QUESTIONS["law"], "law", ["classifier"]),
+        ("ok, thanks!", "law", ["sticky", "classifier"]),
+        ("Could you say that again in other words?", "law", ["sticky", "classifier"]),
+        (QUESTIONS["math"], "math", ["classifier"]),
+        ("and why?", "math", ["sticky", "classifier"]),
+    ]
+    for headers in ({}, {"x-session-id": "a"}):
+        messages = []
+        for said, domain, rules in turns:
+            messages.append({"role": "user", "content": said})
+            raw = client.chat.completions.with_raw_response.create(
+                model="auto", messages=messages, max_tokens=8, temperature=0,
+                extra_headers={"x-collegium-debug": "true", **headers},
+            )  # fmt: skip
+            assert raw.headers["x-collegium-specialist"] == domain, (said, dict(raw.headers))
+            assert raw.headers["x-collegium-rule"] in rules, (said, dict(raw.headers))
+            messages.append({"role": "assistant", "content": raw.parse().choices[0].message.content})
+
+    # A tool loop is locked, whatever the result is about.
+    call = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    messages += [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": QUESTIONS["health"]},
+    ]
+    decided = client.post("/route", body={"messages": messages}, cast_to=object)
+    assert (decided["domain"], decided["rule"]) == ("math", "locked"), decided
+
+    # Somebody knows better: the conversation moves, and does not come back.
+    decision = raw.headers["x-collegium-decision-id"]
+    client.post("/feedback", body={"decision_id": decision, "domain": "physics"}, cast_to=object)
+    messages = [{"role": "user", "content": "Go on."}]
+    route = client.post("/route", body={"messages": messages}, cast_to=object, options={"headers": {"x-session-id": "a"}})
+    assert (route["domain"], route["rule"]) == ("physics", "sticky"), route
+    print("conversation       law, law, law, math, math; locked; corrected")
 
 
 def several(client):
@@ -91,6 +131,7 @@ def main():
         client = openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0)
         for domain, question in QUESTIONS.items():
             check(client, domain, question)
+        conversation(client)
         several(client)
         names = [m.id for m in client.models.list()]
         assert {"auto", "generalist", *QUESTIONS} <= set(names), names

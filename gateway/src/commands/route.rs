@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use router_model::{Decision, Supervisor};
+use router_model::Decision;
 use specialists::Registry;
 
 use super::terminal::{Failure, result, text_of};
@@ -13,7 +13,7 @@ use crate::ask::{Ask, Input};
 use crate::cli::{self, Cli};
 use crate::conversation::{CODE, Facts, Kind, Reading, follow};
 use crate::decide::{Decided, decide, named, serving};
-use crate::start::{self, StartError, settings};
+use crate::start::{self, settings};
 use crate::wire;
 
 /// Alternatives worth a line.
@@ -28,8 +28,7 @@ pub fn run(cli: &Cli, args: &cli::Route) -> Result<(), Failure> {
     };
     let (loaded, home) = settings(cli)?;
     let config = &loaded.config;
-    let supervisor = Supervisor::shipped(&loaded.domains, config.supervisor.threshold)
-        .map_err(StartError::from)?;
+    let supervisor = start::supervisor(&home, &loaded.domains, config.supervisor.threshold)?;
     let model = start::model(config.parent.path.as_deref(), &home)?;
     let disabled = &config.specialists.disabled;
     let registry = Registry::open(&home, model.shape(), model.parent(), disabled);

@@ -26,6 +26,7 @@ pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
     let (loaded, _) = settings(cli)?;
     match what {
         Supervisor::Train(args) => train(cli, args, &loaded.domains),
+        Supervisor::Improve(args) => super::improve::run(cli, args),
         Supervisor::Evaluate(args) => {
             let threshold = loaded.config.supervisor.threshold;
             judge(cli, args, &loaded.domains, threshold)

@@ -8,15 +8,15 @@
 //! * In a tool loop nothing moves.  Doubt in a running conversation stays where it is.
 //! * A client's own calls go where the conversation is, and neither begin nor move one.
 //! * Code to be completed goes to the domain that is called `code`, without a look at it.
-//! * What is not remembered (another server, a restart, too long ago) is decided again from the turns themselves, so
-//!   that memory is never needed, only saved work and corrections.
+//! * What is not remembered (another server, a restart, too long ago, a history that the client has changed) is decided
+//!   again from the turns themselves, so that memory is never needed: it saves work, and it holds corrections.
 //!
 //! The promise: everything but [`Conversations`] is a pure function, asking the same twice changes nothing, and one API
 //! key never meets another's conversations.
 //!
 //! Absent: text in memory, stored answers (`previous_response_id` names one of those), a domain's id.
 //!
-//! To know another client: a row in `identity::SAID`, `words::TYPED` or `chore`'s lists, and its dialogue in `dialogues`.
+//! To know another client: a row in `identity::SAID`, `words::TYPED` or `chore`'s lists, and its dialogue in `dialogue_tests`.
 
 use std::time::{Duration, Instant};
 
@@ -31,11 +31,11 @@ mod ring;
 mod words;
 
 #[cfg(test)]
-mod dialogues;
+mod dialogue_tests;
 
 pub use identity::{Identity, Mark};
-pub use policy::{Place, Weighed};
-pub use reading::{Kind, Reading};
+pub use policy::{Place, Weighed, ruled};
+pub use reading::{Context, Kind, Reading};
 
 use policy::Switch;
 use ring::Ring;
@@ -57,9 +57,12 @@ impl Conversations {
         Self { ring: Ring::new(rules.remembered, Duration::from_secs(rules.idle)), rules }
     }
 
-    /// Where the conversation of a request is, if that is remembered.
-    pub fn find(&self, reading: &Reading, now: Instant) -> Option<Place> {
-        reading.known_by.iter().find_map(|mark| self.ring.get(mark, now))
+    /// Where the conversation of a request was, if that is remembered, and how many turns of its user ago.
+    pub fn find(&self, reading: &Reading, now: Instant) -> Option<Known> {
+        let known = |(mark, turns): &(Mark, usize)| {
+            self.ring.get(mark, now).map(|place| Known { place, turns: *turns })
+        };
+        reading.known_by.iter().find_map(known)
     }
 
     /// From now on the conversation is there.
@@ -78,6 +81,12 @@ impl Conversations {
     pub fn remembered(&self) -> usize {
         self.ring.remembered()
     }
+}
+
+/// Where a conversation was after the first `turns` of its user.
+pub struct Known {
+    pub place: Place,
+    pub turns: usize,
 }
 
 /// What a decision depends on beside the conversation.
@@ -106,27 +115,24 @@ pub struct Followed {
 }
 
 /// Decides on a request whose conversation is `known` to be somewhere, or not.
-pub fn follow(reading: &Reading, known: Option<Place>, facts: &Facts) -> Followed {
+pub fn follow(reading: &Reading, known: Option<Known>, facts: &Facts) -> Followed {
     let alone = |word| Followed { word, weighed: None, place: None };
     // Domains come and go.
-    let enabled = |place: &Place| place.domain.as_deref().is_none_or(facts.enabled);
+    let enabled = |known: &Known| known.place.domain.as_deref().is_none_or(facts.enabled);
     let known = known.filter(enabled);
-    let all = reading.said.len();
+    let all = reading.turns;
     match reading.kind {
-        Kind::Code => alone(ruled(Rule::Code, facts.code.map(str::to_owned))),
-        Kind::Raw => alone(judge(reading, all, facts)),
+        Kind::Code => alone(ruled(Rule::Code, facts.code.map(str::to_owned), 1.0)),
+        Kind::Raw => alone((facts.judge)(&reading.query(all, false))),
         Kind::Chore(_) => {
-            // The last turn is the order itself.
-            let place = known.or_else(|| replayed(reading, all.saturating_sub(1), facts));
+            let place = replayed(reading, known, facts);
             let domain = place.and_then(|place| place.domain);
             let rule = if domain.is_some() { Rule::Sticky } else { Rule::Abstained };
-            alone(ruled(rule, domain))
+            alone(ruled(rule, domain, 0.0))
         }
         Kind::Turn => {
-            // A loop goes on where the user's last turn went.
-            let before = if reading.locked { all } else { all.saturating_sub(1) };
-            let place = known.or_else(|| replayed(reading, before, facts));
-            let word = judge(reading, all, facts);
+            let place = replayed(reading, known, facts);
+            let word = judge(reading, all, place.as_ref(), facts);
             let (word, weighed, old) = match place {
                 None => (word, None, Place::default()),
                 Some(place) => {
@@ -140,24 +146,36 @@ pub fn follow(reading: &Reading, known: Option<Place>, facts: &Facts) -> Followe
     }
 }
 
-/// Where the conversation would be after the first `turns` of the user.
-fn replayed(reading: &Reading, turns: usize, facts: &Facts) -> Option<Place> {
-    let first = turns.saturating_sub(REPLAYED) + 1;
-    let mut place: Option<Place> = None;
-    for turns in first..=turns {
-        let mut word = judge(reading, turns, facts);
+/// Where the conversation was before this request: from where it is known to have been, each turn that came since is
+/// decided again.
+fn replayed(reading: &Reading, known: Option<Known>, facts: &Facts) -> Option<Place> {
+    let (mut place, since) = match known {
+        Some(Known { place, turns }) => (Some(place), turns),
+        None => (None, 0),
+    };
+    let newest = reading.before.saturating_sub(REPLAYED);
+    let first = since.max(reading.oldest()).max(newest).saturating_add(1);
+    for turns in first..=reading.before {
+        let mut word = judge(reading, turns, place.as_ref(), facts);
         if let Some(place) = &place {
             word = step(place, false, word, facts).0;
         }
-        place = Some(Place { domain: word.domain, ..Place::default() });
+        place = Some(Place { domain: word.domain, ..place.unwrap_or_default() });
     }
     place
 }
 
-fn judge(reading: &Reading, turns: usize, facts: &Facts) -> Decision {
-    let word = (facts.judge)(&reading.query(turns));
+/// The supervisor's word after the first `turns` of the user, in a conversation that is at `place`.
+fn judge(reading: &Reading, turns: usize, place: Option<&Place>, facts: &Facts) -> Decision {
+    let mut word = (facts.judge)(&reading.query(turns, false));
+    if place.is_some() && turns > 1 {
+        let newest = (facts.judge)(&reading.query(turns, true));
+        word = policy::mixed(word, newest, facts.threshold);
+    }
+    // A conversation that is somewhere has said more of itself than its tools do.
+    let open = place.is_none_or(|place| place.domain.is_none());
     match facts.code {
-        Some(code) if !reading.tools.is_empty() && (facts.enabled)(code) => {
+        Some(code) if open && !reading.tools.is_empty() => {
             policy::with_tools(word, code, &reading.tools, facts.threshold)
         }
         _ => word,
@@ -170,17 +188,4 @@ fn step(place: &Place, locked: bool, word: Decision, facts: &Facts) -> (Decision
         None => Switch::default(),
     };
     policy::settle(place, locked, word, facts.threshold, facts.rules, switch)
-}
-
-/// The word of a rule that asks nobody.
-fn ruled(rule: Rule, domain: Option<String>) -> Decision {
-    Decision {
-        confidence: if rule == Rule::Code { 1.0 } else { 0.0 },
-        abstained: domain.is_none() && rule != Rule::Code,
-        domain,
-        rule,
-        alternatives: Vec::new(),
-        evidence: Vec::new(),
-        micros: 0,
-    }
 }

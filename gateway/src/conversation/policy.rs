@@ -92,6 +92,36 @@ pub fn settle(
     (Decision { abstained: at.is_none(), domain: at, rule, ..word }, weighed)
 }
 
+/// The supervisor's word on a conversation that goes on: half of what the newest turn says by itself (`alone`), so that
+/// a new topic is one, half of what all of it says (`whole`), so that a word in passing is none.
+pub fn mixed(whole: Decision, alone: Decision, threshold: f32) -> Decision {
+    if alone.alternatives.is_empty() || whole.alternatives.is_empty() {
+        return whole;
+    }
+    let mut alternatives = whole.alternatives;
+    for one in &mut alternatives {
+        let other = alone.alternatives.iter().find(|a| a.domain == one.domain);
+        one.probability = (one.probability + other.map_or(0.0, |a| a.probability)) / 2.0;
+    }
+    alternatives.sort_by(|a, b| {
+        b.probability.total_cmp(&a.probability).then_with(|| a.domain.cmp(&b.domain))
+    });
+    let best = &alternatives[0];
+    let by_alone = alone.domain.as_ref() == Some(&best.domain);
+    let by_whole = whole.domain.as_ref() == Some(&best.domain);
+    let sure = best.probability >= threshold && (by_alone || by_whole);
+    Decision {
+        domain: sure.then(|| best.domain.clone()),
+        confidence: best.probability,
+        abstained: !sure,
+        rule: if sure { Rule::Classifier } else { Rule::Abstained },
+        evidence: if by_alone { alone.evidence } else { whole.evidence },
+        alternatives,
+        micros: whole.micros + alone.micros,
+        ..whole
+    }
+}
+
 /// The supervisor's word where an editor's tools are offered: `code` is the domain they speak for.
 pub fn with_tools(word: Decision, code: &str, tools: &[String], threshold: f32) -> Decision {
     let Some(before) = word.alternatives.iter().find(|a| a.domain == code) else { return word };
@@ -125,7 +155,20 @@ pub fn with_tools(word: Decision, code: &str, tools: &[String], threshold: f32) 
         confidence: best.probability,
         alternatives,
         evidence,
-        micros: word.micros,
+        ..word
+    }
+}
+
+/// The word of a rule that asks no supervisor.
+pub fn ruled(rule: Rule, domain: Option<String>, confidence: f32) -> Decision {
+    Decision {
+        domain,
+        confidence,
+        abstained: rule == Rule::Abstained,
+        rule,
+        alternatives: Vec::new(),
+        evidence: Vec::new(),
+        micros: 0,
     }
 }
 
@@ -227,6 +270,24 @@ mod tests {
         // "hi" is no code, whatever the tools.
         check("", "- 0.00");
         check("law=1.0", "law 1.00");
+    }
+
+    #[test]
+    fn a_new_topic_is_one_and_a_word_in_passing_is_none() {
+        #[track_caller]
+        fn check(whole: &str, alone: &str, expect: &str) {
+            let word = mixed(word(whole), word(alone), 0.5);
+            let domain = word.domain.as_deref().unwrap_or("-");
+            assert_eq!(format!("{domain} {:.2}", word.confidence), expect, "{whole}, {alone}");
+            assert_eq!(word.abstained, word.domain.is_none());
+        }
+        check("law=0.5 math=0.5", "math=0.98 law=0.02", "math 0.74");
+        check("law=0.8 math=0.2", "math=0.6 law=0.4", "law 0.60");
+        check("law=0.9 math=0.1", "law=0.34 math=0.33", "law 0.62");
+        check("law=0.4 math=0.3", "math=0.4 law=0.3", "- 0.35");
+        // Nothing to judge: "ok".
+        check("law=0.9 math=0.1", "", "law 0.90");
+        check("", "", "- 0.00");
     }
 
     #[test]

@@ -7,15 +7,35 @@ use router_model::{Query, Role, Turn};
 
 use super::chore::{Chore, chore};
 use super::code;
-use super::identity::{Chain, Mark};
+use super::identity::{Chain, Identity, Mark};
 use super::words::{Lines, is_result, own};
-use crate::ask::Context;
 
 /// Older turns of the user do not speak any more: the supervisor weighs fewer.
 const NEWEST: usize = 8;
 
 /// Beginnings that are looked up; clients add a few messages between two requests.
 const LOOKED_UP: usize = 256;
+
+/// What came with the text, and says which conversation it belongs to and what kind of call it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Context {
+    pub identity: Identity,
+    /// Fields of the body that may name the conversation, or its user.
+    pub ids: Vec<(&'static str, String)>,
+    /// Names of the tools that are offered.
+    pub tools: Vec<String>,
+    /// The assistant waits for the results of tools.
+    pub open_calls: bool,
+    /// There is a text after the one to be completed.
+    pub suffix: bool,
+}
+
+impl Context {
+    /// A field of [`Context::ids`].
+    pub fn id(&self, name: &str) -> Option<&str> {
+        self.ids.iter().find(|(other, _)| *other == name).map(|(_, id)| id.as_str())
+    }
+}
 
 /// What kind of call it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +54,19 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Reading {
     pub kind: Kind,
-    /// The user's own words, oldest turn first; what follows on itself is one turn.
+    /// The user's own words in the newest turns, oldest first; what follows on itself is one turn.
     pub said: Vec<String>,
+    /// Turns of the user, those that are not in `said` too.
+    pub turns: usize,
+    /// Those that an earlier request has brought: all of them if a tool had the last word.
+    pub before: usize,
     /// In the middle of a tool loop.
     pub locked: bool,
     /// Names of an editor's tools, if they are offered.
     pub tools: Vec<String>,
-    /// Under which a known conversation may be found, likeliest first.
-    pub known_by: Vec<Mark>,
+    /// Under which a known conversation may be found, likeliest first, and how many turns of the user it had then;
+    /// an id stands for all of them.
+    pub known_by: Vec<(Mark, usize)>,
     /// Under which it is remembered.
     pub own: Option<Mark>,
 }
@@ -88,6 +113,8 @@ impl Reading {
         Self {
             kind: if code { Kind::Code } else { Kind::Raw },
             said: vec![text.to_owned()],
+            turns: 1,
+            before: 0,
             locked: false,
             tools: Vec::new(),
             known_by: Vec::new(),
@@ -100,7 +127,9 @@ impl Reading {
         let mut system = Lines::default();
         turns.iter().filter(|t| t.role == Role::System).for_each(|t| system.add(&t.text));
         let mut chain = Chain::new(context.identity.scope);
-        let mut said: Vec<String> = Vec::new();
+        let (mut said, mut count): (Vec<String>, usize) = (Vec::new(), 0);
+        // Turns of the user up to each message.
+        let mut counts = Vec::new();
         // The last thing that counted was the user's.
         let mut going_on = false;
         let mut last = Role::System;
@@ -116,6 +145,7 @@ impl Reading {
             };
             chain.add(role, &words);
             if role == Role::User && words.trim().is_empty() {
+                counts.push(count);
                 continue;
             }
             if role != Role::System {
@@ -124,9 +154,12 @@ impl Reading {
             match role {
                 Role::User if words.trim_start().starts_with(VOID) => {
                     said.clear();
+                    count = 0;
                     chain.void();
+                    counts.clear();
                     voids += 1;
                     going_on = false;
+                    continue;
                 }
                 // What is only acknowledged was no question: files and rules that clients hand over.
                 Role::User if acknowledged(turns.get(i + 1)) => going_on = false,
@@ -141,11 +174,13 @@ impl Reading {
                         said.remove(0);
                     }
                     said.push(words.trim().to_owned());
+                    count += 1;
                     going_on = true;
                 }
                 Role::Assistant | Role::Tool => going_on = false,
                 Role::System => {}
             }
+            counts.push(count);
         }
         let gap = turns.iter().any(|turn| turn.role == Role::User && code::has_gap(&turn.text));
         // Examples before are no answers of ours.
@@ -159,17 +194,26 @@ impl Reading {
         let marks = chain.marks();
         let own = session.or(marks.last().copied()).filter(|_| kind == Kind::Turn);
         let known_by = match session {
-            Some(session) => vec![session],
-            None => marks.into_iter().rev().take(LOOKED_UP).collect(),
+            Some(session) => vec![(session, usize::MAX)],
+            None => marks.into_iter().zip(counts).rev().take(LOOKED_UP).collect(),
         };
         let locked = last == Role::Tool || context.open_calls;
-        Self { kind, said, locked, tools: editors(&context.tools), known_by, own }
+        let tools = editors(&context.tools);
+        let before = count - usize::from(last == Role::User && count > 0);
+        Self { kind, said, turns: count, before, locked, tools, known_by, own }
     }
 
-    /// What the supervisor reads when the user had said the first `turns` of it.
-    pub fn query(&self, turns: usize) -> Query {
+    /// What the supervisor reads when the user had said the first `turns` of it, or the last one of those `alone`.
+    pub fn query(&self, turns: usize, alone: bool) -> Query {
+        let end = turns.saturating_sub(self.oldest()).min(self.said.len());
+        let start = if alone { end.saturating_sub(1) } else { 0 };
         let turn = |text: &String| Turn { role: Role::User, text: text.clone() };
-        Query { turns: self.said.iter().take(turns).map(turn).collect() }
+        Query { turns: self.said[start..end].iter().map(turn).collect() }
+    }
+
+    /// Turns of the user that are not in `said`.
+    pub fn oldest(&self) -> usize {
+        self.turns - self.said.len()
     }
 }
 
@@ -281,6 +325,6 @@ mod tests {
         // "Ok." after the example is all they share.
         let shared = one.known_by.iter().filter(|mark| other.known_by.contains(mark)).count();
         assert_eq!(shared, 1);
-        assert!(!other.known_by.contains(&one.own.expect("a mark")));
+        assert!(other.known_by.iter().all(|(mark, _)| Some(*mark) != one.own));
     }
 }

@@ -163,8 +163,17 @@ pub(super) fn rejection(inside: &[&Asked], outside: &[Asked]) -> Option<Rejectio
         kinds: kinds.into_iter().map(kind).collect(),
         items_by_oddness: histogram(&items),
         texts_by_oddness: histogram(&texts),
-        roc,
+        roc: thinned(roc),
     })
+}
+
+/// Enough points for a picture, the ends among them.
+fn thinned(points: Vec<Point>) -> Vec<Point> {
+    const MOST: usize = 200;
+    let last = points.len().saturating_sub(1);
+    let every = points.len().div_ceil(MOST).max(1);
+    let kept = |at: usize| at.is_multiple_of(every) || at == last;
+    points.into_iter().enumerate().filter(|(at, _)| kept(*at)).map(|(_, point)| point).collect()
 }
 
 /// Thresholds from the oddest down: at each, the shares rejected of both.

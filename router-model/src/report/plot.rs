@@ -65,12 +65,10 @@ pub(crate) fn axes<'a, 'b>(
     builder.caption(axes.title, style(16));
     let mut chart = builder.build_cartesian_2d(axes.x.clone(), axes.y.clone()).map_err(failed)?;
     let label = |value: &f64| tick(*value);
-    let x_label = |value: &f64| match axes.x_log {
-        true => format!("{:.3}", 10f64.powf(*value))
-            .trim_end_matches('0')
-            .trim_end_matches('.')
-            .to_owned(),
-        false => tick(*value),
+    let x_label = |value: &f64| match (axes.x_log, 10f64.powf(*value)) {
+        (true, power) if power >= 10.0 => format!("{power:.0}"),
+        (true, power) => tick((power * 100.0).round() / 100.0),
+        (false, _) => tick(*value),
     };
     chart
         .configure_mesh()

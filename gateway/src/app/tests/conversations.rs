@@ -106,7 +106,7 @@ async fn a_correction_moves_and_is_kept() {
             Ok(text) => {
                 assert!(record, "{text}");
                 let line: Value = serde_json::from_str(text.trim()).expect("one line of JSON");
-                assert_eq!(line, json!({ "text": LAW, "domain": "business", "decided": "law" }));
+                assert_eq!(line, json!({ "prompt": LAW, "domain": "business", "decided": "law" }));
             }
         }
         let metrics = get(&school, "/metrics").await.body;

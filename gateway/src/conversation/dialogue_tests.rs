@@ -5,7 +5,8 @@
 //! * `u` the user says it, and is answered; `t` the assistant called a tool and this is its result; `o` the user says
 //!   it while calls are open; `ask` as `u`, by `POST /v1/route`; `again` the same request once more
 //! * `body` a request of its own in JSON, beside the conversation; `fim` a prompt to be completed, with a suffix
-//! * `header`, `key`, `tools`, `system` hold from here on; `new` begins another conversation
+//! * `header`, `key`, `tools`, `system` hold from here on; `new` begins another conversation; `prune` changes the first
+//!   answer in the client's history
 //! * `meant` corrects the last decision; `idle` so many seconds pass; `restart` the server forgets everything
 
 use std::time::{Duration, Instant};
@@ -139,6 +140,7 @@ impl Talk {
             "tools" => self.tools = text.split_whitespace().map(str::to_owned).collect(),
             "system" => self.messages.push(said("system")),
             "new" => self.messages.clear(),
+            "prune" => self.messages[1]["content"] = text.into(),
             "meant" => {
                 let (mark, wrong) = self.decided.clone().expect("a decision");
                 let mark = mark.expect("a turn of a conversation");
@@ -178,7 +180,7 @@ fn check(lines: &[(&str, &str)]) {
     };
     for (i, (line, expect)) in lines.iter().enumerate() {
         let (what, text) = line.split_once(": ").unwrap_or((line, ""));
-        assert_eq!(talk.line(what, text), *expect, "line {}: {line}", i + 1);
+        assert_eq!(talk.line(what, text), *expect, "line {}: {line:.200}", i + 1);
     }
 }
 
@@ -186,12 +188,12 @@ fn check(lines: &[(&str, &str)]) {
 fn a_conversation_stays_and_a_new_topic_moves_it() {
     check(&[
         ("u: What is a tort?", "law classifier"),
-        ("u: Thanks! And why is that?", "law classifier"),
+        ("u: Thanks! And why is that?", "law sticky"),
         ("u: Give me an example.", "law sticky"),
         // A word of another domain is not yet another topic.
-        ("u: Is there a proof that a court would want?", "law classifier"),
+        ("u: Is there a proof that a court would want?", "law sticky"),
         ("u: Now the derivative of a matrix, please.", "math classifier"),
-        ("u: And the other one?", "math classifier"),
+        ("u: And the other one?", "math sticky"),
     ]);
 }
 
@@ -201,7 +203,7 @@ fn the_generalist_hands_over() {
         ("u: hello there", "- abstained"),
         ("u: how are you?", "- abstained"),
         ("u: Can my landlord break the contract?", "law classifier"),
-        ("u: hm", "law classifier"),
+        ("u: hm", "law sticky"),
         ("u: and then?", "law sticky"),
     ]);
 }
@@ -228,7 +230,7 @@ fn asking_changes_nothing() {
         ("u: What is a tort?", "law classifier"),
         ("ask: The derivative of a matrix?", "math classifier"),
         ("ask: The derivative of a matrix?", "math classifier"),
-        ("u: Go on.", "law classifier"),
+        ("u: Go on.", "law sticky"),
     ]);
     // The same with an id, where a conversation needs no history to be found.
     check(&[
@@ -305,7 +307,7 @@ fn what_is_forgotten_is_decided_again() {
     for forget in ["restart", "idle: 3600"] {
         check(&[
             ("u: What is a tort?", "law classifier"),
-            ("u: Give me another example.", "law classifier"),
+            ("u: Give me another example.", "law sticky"),
             (forget, ""),
             ("u: And one more.", "law sticky"),
             ("t: python bug", "law locked"),
@@ -320,10 +322,18 @@ fn what_is_forgotten_is_decided_again() {
             ("u: Go on.", "- abstained"),
         ]);
     }
+    // A client that changes its history: the turns since are decided again.
+    check(&[
+        ("u: What is a tort?", "law classifier"),
+        ("u: Now the derivative of a matrix, please.", "math classifier"),
+        ("u: Go on.", "math sticky"),
+        ("prune: (left out)", ""),
+        ("u: Go on.", "math sticky"),
+    ]);
     check(&[
         ("u: What is a tort?", "law classifier"),
         ("idle: 3599", ""),
-        ("u: Go on.", "law classifier"),
+        ("u: Go on.", "law sticky"),
     ]);
 }
 
@@ -462,7 +472,7 @@ fn hostile_requests() {
     };
     let messages: Vec<Value> = (0..10_001).map(turn).collect();
     let many = format!("body: {}", json!({ "messages": messages }));
-    check(&[(&many, "law classifier"), (&many, "law classifier")]);
+    check(&[(&many, "law locked"), (&many, "law locked")]);
     // Fields of types that nobody expects name nothing.
     let odd = r#"body: {"messages":[{"role":"user","content":"tort"}],"prompt_cache_key":7,"metadata":[1],"user":{},"tools":[{"function":{"name":5}},null,{"name":"bash"}]}"#;
     check(&[(odd, "law classifier")]);
