@@ -27,6 +27,7 @@ mod error;
 pub mod evaluate;
 mod features;
 mod file;
+mod grams;
 mod head;
 mod item;
 pub mod lint;

@@ -1,32 +1,50 @@
 //! How alike two texts are, by the rare n-grams they share.
 
-use crate::Weights;
-use crate::features::Features;
+use std::collections::HashMap;
 
-/// A text as buckets with values, sorted by bucket; of length 1.
+use config::Domain;
+
+use crate::grams::{grams, unit};
+
+/// So many that two n-grams seldom share one.
+const BUCKETS: u32 = 1 << 20;
+
+/// How rare n-grams are among all examples.
+pub(super) struct Rarity {
+    texts: f32,
+    /// Texts that have an n-gram, by bucket.
+    owners: HashMap<u32, f32>,
+}
+
+impl Rarity {
+    pub(super) fn of(domains: &[Domain]) -> Rarity {
+        let (mut texts, mut owners) = (0.0, HashMap::new());
+        for example in domains.iter().flat_map(|domain| &domain.examples) {
+            texts += 1.0;
+            for (bucket, _) in grams(example, BUCKETS) {
+                *owners.entry(bucket).or_insert(0.0) += 1.0;
+            }
+        }
+        Rarity { texts, owners }
+    }
+
+    /// A text of length 1, rare n-grams counting more.  Source: Spärck Jones,
+    /// inverse document frequency (1972).
+    pub(super) fn print(&self, text: &str) -> Print {
+        let mut print = grams(text, BUCKETS);
+        for (bucket, value) in &mut print {
+            let owners = self.owners.get(&*bucket).copied().unwrap_or(0.0);
+            *value = (1.0 + value.ln()) * ((1.0 + self.texts) / (1.0 + owners)).ln();
+        }
+        unit(&mut print);
+        Print(print)
+    }
+}
+
+/// A text as buckets with values, by bucket; of length 1.
 pub(super) struct Print(Vec<(u32, f32)>);
 
 impl Print {
-    /// Rare n-grams count more, as they do where a domain is learnt.
-    pub(super) fn new(text: &str, weights: &Weights) -> Print {
-        let features = Features::new(text, weights.header().buckets);
-        let value = |f: &crate::features::Feature| f.value * weights.rarity(f.bucket);
-        let mut all: Vec<(u32, f32)> = features.list.iter().map(|f| (f.bucket, value(f))).collect();
-        all.sort_by_key(|(bucket, _)| *bucket);
-        let mut print: Vec<(u32, f32)> = Vec::with_capacity(all.len());
-        for (bucket, value) in all {
-            match print.last_mut().filter(|last| last.0 == bucket) {
-                Some(last) => last.1 += value,
-                None => print.push((bucket, value)),
-            }
-        }
-        let length = print.iter().map(|(_, value)| value * value).sum::<f32>().sqrt();
-        if length > 0.0 {
-            print.iter_mut().for_each(|(_, value)| *value /= length);
-        }
-        Print(print)
-    }
-
     /// 0 (nothing in common) to 1 (the same).
     pub(super) fn likeness(&self, other: &Print) -> f32 {
         let (mut a, mut b, mut sum) = (0, 0, 0f32);

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use config::Domain;
 
-use super::alike::Print;
+use super::alike::{Print, Rarity};
 use super::faults::plain;
 use super::{Finding, Level};
-use crate::Weights;
 use crate::query::is_empty_talk;
 
 /// Two examples above this teach what one does.  The same question with another
@@ -23,7 +22,7 @@ const ENOUGH: usize = 10;
 /// Examples compared pair by pair; of more, the first ones.
 const MOST: usize = 2_000;
 
-pub(super) fn findings(own: &Domain, all: &[Domain], weights: &Weights) -> Vec<Finding> {
+pub(super) fn findings(own: &Domain, all: &[Domain], rarity: &Rarity) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut warn = |code, message| found.push(Finding { level: Level::Warning, code, message });
     if own.examples.len() < ENOUGH {
@@ -48,7 +47,7 @@ pub(super) fn findings(own: &Domain, all: &[Domain], weights: &Weights) -> Vec<F
             None => {
                 seen.insert(plain(example), at);
                 if kept.len() < MOST {
-                    kept.push((example, Print::new(example, weights)));
+                    kept.push((example, rarity.print(example)));
                 }
             }
         }
@@ -61,7 +60,7 @@ pub(super) fn findings(own: &Domain, all: &[Domain], weights: &Weights) -> Vec<F
     }
     for other in all.iter().filter(|other| other.id != own.id) {
         for theirs in other.examples.iter().take(MOST) {
-            let print = Print::new(theirs, weights);
+            let print = rarity.print(theirs);
             // The same one is a contradiction, and said to be one elsewhere.
             let near = kept.iter().find(|(own, mine)| {
                 mine.likeness(&print) > ELSEWHERE && plain(own) != plain(theirs)

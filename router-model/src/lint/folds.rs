@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use config::{Domain, Domains};
 
-use super::alike::Print;
+use super::alike::Rarity;
 use super::{Confused, Count, HeldOut, Nearest, Taken};
 use crate::head::LEAST_EXAMPLES;
 use crate::{Decision, Query, Supervisor, SupervisorError, Weights};
@@ -66,7 +66,7 @@ pub(super) fn held_out(
             }
         }
     }
-    Ok(Some(tally.done(folds, all, weights)))
+    Ok(Some(tally.done(folds, all)))
 }
 
 #[derive(Default)]
@@ -115,11 +115,12 @@ impl Tally {
         }
     }
 
-    fn done(mut self, folds: usize, all: &[Domain], weights: &Weights) -> HeldOut {
+    fn done(mut self, folds: usize, all: &[Domain]) -> HeldOut {
+        let rarity = Rarity::of(all);
         self.confused.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         for confused in &mut self.confused {
             let domain = all.iter().find(|domain| domain.id == confused.guess);
-            confused.nearest = domain.and_then(|d| nearest(&confused.example, d, weights));
+            confused.nearest = domain.and_then(|d| nearest(&confused.example, d, &rarity));
         }
         let mut guesses: Vec<Count> =
             self.guesses.into_iter().map(|(domain, n)| Count { domain, n }).collect();
@@ -132,9 +133,9 @@ impl Tally {
 }
 
 /// The example of `domain` that is most like the text, if any shares a rare word.
-fn nearest(text: &str, domain: &Domain, weights: &Weights) -> Option<Nearest> {
-    let print = Print::new(text, weights);
-    let near = |example: &String| print.likeness(&Print::new(example, weights));
+fn nearest(text: &str, domain: &Domain, rarity: &Rarity) -> Option<Nearest> {
+    let print = rarity.print(text);
+    let near = |example: &String| print.likeness(&rarity.print(example));
     let best = domain.examples.iter().map(|example| (near(example), example));
     let (likeness, example) = best.max_by(|a, b| a.0.total_cmp(&b.0))?;
     let (domain, example) = (domain.id.clone(), example.clone());

@@ -147,7 +147,7 @@ pub fn lint(
     let concerns = |fault: &DomainFault| fault.concerns(id);
     let faults: Vec<DomainFault> = faults(&all, labels).into_iter().filter(concerns).collect();
     let mut findings: Vec<Finding> = faults.iter().map(faults::finding).collect();
-    findings.extend(examples::findings(&own, &all, weights));
+    findings.extend(examples::findings(&own, &all, &alike::Rarity::of(&all)));
     let mut lint = Lint {
         domain: id.to_owned(),
         examples: own.examples.len(),

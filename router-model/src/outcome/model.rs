@@ -11,11 +11,12 @@ use serde_json::Value;
 
 use super::OutcomeError;
 use super::sight::{BUCKETS, PLAIN, Sight};
-use crate::features::SCHEME;
 use crate::{Supervisor, Weights};
 
 const MAGIC: &[u8; 8] = b"clgmout\n";
 const FORMAT: &str = "collegium.outcomes/1";
+/// Names the rules by which text becomes numbers; other rules, another name.
+const SCHEME: &str = "words 1-2, pieces 4, v1";
 const MAX_HEADER: usize = 1 << 20;
 const MOST_MODELS: usize = 1_000;
 

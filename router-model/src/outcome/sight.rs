@@ -1,6 +1,6 @@
 //! A text as numbers that say who might be right about it.
 
-use crate::features::Features;
+use crate::grams::{grams, unit};
 use crate::{Query, Supervisor};
 
 /// Buckets of words and pieces; each has a weight for each model.
@@ -38,8 +38,10 @@ impl Sight {
             found.map_or(0.0, |alternative| alternative.probability)
         };
         dense.extend(labels.iter().map(of));
-        let features = Features::new(text, BUCKETS);
-        let grams = features.list.iter().map(|f| (f.bucket, f.value)).collect();
+        let mut grams = grams(text, BUCKETS);
+        // Repeats count less and less.
+        grams.iter_mut().for_each(|(_, value)| *value = 1.0 + value.ln());
+        unit(&mut grams);
         Sight { dense, grams }
     }
 }

@@ -22,7 +22,7 @@ fn unnamed() -> String {
     "unnamed".to_owned()
 }
 
-/// Reads lines of `{"text", "kind"?}`.
+/// Reads lines of `{"text", "kind"?}`, or of plain text.
 ///
 /// # Errors
 ///
@@ -33,10 +33,15 @@ pub fn strange(path: &Path) -> Result<Vec<Strange>, TrainError> {
     let text = file::text(path).map_err(fail)?;
     let mut all = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        // A line may be plain, too.
+        if !line.trim_start().starts_with('{') {
+            all.push(Strange { text: line.to_owned(), kind: unnamed() });
+            continue;
+        }
         all.push(serde_json::from_str(line).map_err(|error| TrainError::Line {
             path: path.to_owned(),
             line: index + 1,
-            why: format!("{error}; a line is {{\"text\": …, \"kind\": …}}"),
+            why: format!("{error}; a line is {{\"text\": …, \"kind\": …}}, or plain text"),
         })?);
     }
     if all.is_empty() {

@@ -128,6 +128,7 @@ fn lists_of_strange_texts() {
     }
     check(br#"{"text": "a"}"#, r#"text: "a", kind: "unnamed""#);
     check(b"{\"text\": \"a\xff\", \"kind\": \"k\"}", r#"kind: "k""#);
+    check(b"plain \"words\"", "kind: \"unnamed\"");
     check(b"", "no text to learn from");
     check(b"{\"text\": \"a\"}\n{\"question\": 1}", "ood.jsonl:2: missing field `text`");
 }
