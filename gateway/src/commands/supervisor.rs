@@ -1,4 +1,4 @@
-//! `collegium supervisor`: trains and measures the classifier.
+//! `collegium supervisor`: trains and measures the classifier; the other commands are in files of their own.
 
 mod lint;
 mod outcomes;
@@ -13,25 +13,19 @@ use router_model::{Supervisor as Classifier, Weights, evaluate};
 
 use super::terminal::{Bar, Failure, result};
 use crate::cli::{Cli, JudgeArgs, Supervisor, TrainArgs};
-use crate::start::{StartError, settings};
+use crate::start::{StartError, settings, supervisor};
 
-/// Trains or evaluates.
+/// Trains, measures, looks.
 pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
     match what {
-        // A file may be what keeps the settings from loading.
-        Supervisor::Lint(args) => return lint::run(cli, args),
-        Supervisor::Outcomes(what) => return outcomes::run(cli, what),
-        Supervisor::Train(_) | Supervisor::Evaluate(_) => {}
-    }
-    let (loaded, _) = settings(cli)?;
-    match what {
-        Supervisor::Train(args) => train(cli, args, &loaded.domains),
+        Supervisor::Train(args) => train(cli, args, &settings(cli)?.0.domains),
         Supervisor::Improve(args) => super::improve::run(cli, args),
         Supervisor::Evaluate(args) => {
-            let threshold = loaded.config.supervisor.threshold;
-            judge(cli, args, &loaded.domains, threshold)
+            let (loaded, _) = settings(cli)?;
+            judge(cli, args, &loaded.domains, loaded.config.supervisor.threshold)
         }
-        Supervisor::Lint(_) | Supervisor::Outcomes(_) => Ok(()),
+        Supervisor::Lint(args) => lint::run(cli, args),
+        Supervisor::Outcomes(what) => outcomes::run(cli, what),
     }
 }
 
@@ -69,6 +63,15 @@ fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> 
             args.out.display()
         )
     })
+}
+
+/// The weights of a file, or those a server would use.
+fn weights_in_use(cli: &Cli, path: Option<&Path>) -> Result<Weights, Failure> {
+    if path.is_some() {
+        return weights(path);
+    }
+    let home = config::home(cli.home.as_deref());
+    Ok(supervisor(&home, &Domains::default(), 0.0)?.weights().clone())
 }
 
 /// The weights of a file, or the shipped ones.

@@ -10,7 +10,7 @@ pub struct LintArgs {
     /// a domain of that id
     #[arg(long, value_name = "FILE.toml")]
     pub domain: PathBuf,
-    /// Other weights than the shipped ones
+    /// Other weights than those a server would use
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
 }

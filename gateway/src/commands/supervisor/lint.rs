@@ -8,7 +8,7 @@ use router_model::lint::{HeldOut, Level, Lint, lint};
 
 use crate::cli::Cli;
 use crate::cli::supervisor::lint::LintArgs;
-use crate::commands::supervisor::weights;
+use crate::commands::supervisor::weights_in_use;
 use crate::commands::terminal::{Failure, result};
 use crate::start::{StartError, settings};
 
@@ -26,7 +26,7 @@ pub fn run(cli: &Cli, args: &LintArgs) -> Result<(), Failure> {
     let (loaded, _) = settings(cli)?;
     let others = loaded.domains.iter().filter(|domain| domain.id != id).cloned();
     let domains = Domains::new(others.chain([own]).collect()).map_err(StartError::from)?;
-    let weights: Weights = weights(args.weights.as_deref())?;
+    let weights: Weights = weights_in_use(cli, args.weights.as_deref())?;
     let threshold = loaded.config.supervisor.threshold;
     let lint = lint(&id, &domains, &weights, threshold).map_err(StartError::from)?;
     result(cli, &lint, show)?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::Cli;
 use crate::cli::supervisor::outcomes::{Outcomes, RouteArgs, TrainArgs};
-use crate::commands::supervisor::{report, weights};
+use crate::commands::supervisor::{report, weights_in_use};
 use crate::commands::terminal::{Bar, Failure, result, text_of};
 use crate::start::StartError;
 
@@ -29,7 +29,7 @@ pub fn run(cli: &Cli, what: &Outcomes) -> Result<(), Failure> {
 fn learn(cli: &Cli, args: &TrainArgs) -> Result<(), Failure> {
     let table = read(&args.data, &args.questions).map_err(|e| Failure::new("data", e))?;
     let options = Options { costs: args.cost.clone(), seed: args.seed };
-    let weights: Weights = weights(None)?;
+    let weights: Weights = weights_in_use(cli, None)?;
     let mut bar = Bar::new(cli);
     let trained = train(&table, &weights, &options, &mut |d, t, what| bar.show(d, t, what));
     drop(bar);
@@ -94,7 +94,7 @@ fn route(cli: &Cli, args: &RouteArgs) -> Result<(), Failure> {
     let shown = args.model.display();
     let bytes = fs::read(&args.model)
         .map_err(|e| Failure::new("io", format!("{shown}: {e}")).at("model"))?;
-    let weights = weights(None)?;
+    let weights = weights_in_use(cli, None)?;
     let model = Model::read(&bytes, &args.model, &weights)
         .map_err(|e| Failure::new("outcomes", e).at("model"))?;
     let classifier =
