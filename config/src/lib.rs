@@ -9,7 +9,7 @@
 //! the key and, for a misspelt key, the one that was probably meant.
 //!
 //! Absent on purpose: an enum of domains (a domain is a file), secrets
-//! (`key_env` names a variable and never holds its value), and watching files.
+//! (`key_env` names a variable and never holds its value), and watching files (the gateway compares [`Stamp`]s and calls [`reread`]).
 //!
 //! To add a key: a field in `settings.rs` (or `domain.rs`), its row in `KEYS`
 //! there, its line in `parse`, and its sentence in `collegium.toml`; a test
@@ -24,6 +24,7 @@ mod examples;
 mod load;
 mod precision;
 mod reader;
+mod reread;
 mod settings;
 
 pub use bytes::{BadBytes, Bytes};
@@ -31,8 +32,9 @@ pub use device::{BadDevice, Device};
 pub use domain::{Circles, Domain, Missing, RESERVED, Sampling, Think, Upstream};
 pub use domains::Domains;
 pub use error::ConfigError;
-pub use load::{Loaded, home, load, shipped};
+pub use load::{Loaded, domain_at, home, load, shipped};
 pub use precision::{BadPrecision, Precision};
+pub use reread::{Refused, Reread, Stamp, reread};
 pub use settings::{
     Autopilot, Config, Conversations, Memory, Parent, Server, Serving, Specialists, Supervisor,
     Traffic, shipped_text,

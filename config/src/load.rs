@@ -26,6 +26,18 @@ pub struct Loaded {
     pub source: Option<PathBuf>,
 }
 
+impl Loaded {
+    /// The folder of the operator's domains, which need not exist; the shipped
+    /// settings have none.
+    pub fn folder(&self) -> Option<PathBuf> {
+        Some(domains_beside(self.source.as_deref()?))
+    }
+}
+
+fn domains_beside(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join("domains")
+}
+
 /// Reads the configuration: `file` if given, else `./collegium.toml` if there
 /// is one, else the shipped one.
 ///
@@ -52,7 +64,7 @@ fn from_file(file: &Path) -> Result<Loaded, ConfigError> {
     let text = read_file(file)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut domains = shipped_domains()?;
-    for own in own_domains(&folder.join("domains"))? {
+    for own in own_domains(&domains_beside(file))? {
         domains.retain(|shipped| shipped.domain.id != own.domain.id);
         domains.push(own);
     }
@@ -75,7 +87,7 @@ fn together(
     Ok(Loaded { config, domains, source })
 }
 
-fn shipped_domains() -> Result<Vec<Source>, ConfigError> {
+pub(crate) fn shipped_domains() -> Result<Vec<Source>, ConfigError> {
     let toml = |path: &Path| path.extension().is_some_and(|e| e == "toml");
     let files = SHIPPED.files().filter(|file| toml(file.path()));
     files
@@ -90,6 +102,11 @@ fn shipped_domains() -> Result<Vec<Source>, ConfigError> {
 
 /// The operator's domains, by file name; none where the folder is missing.
 fn own_domains(folder: &Path) -> Result<Vec<Source>, ConfigError> {
+    domain_files(folder)?.into_iter().map(|(_, path)| own_domain(&path)).collect()
+}
+
+/// The ids that files of the folder claim by their names, and the files, in order.
+pub(crate) fn domain_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, ConfigError> {
     let fail = |source| ConfigError::Read { file: folder.display().to_string(), source };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -102,17 +119,28 @@ fn own_domains(folder: &Path) -> Result<Vec<Source>, ConfigError> {
         // Editors leave `.law.toml.swp` and the like beside a file.
         let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
         if path.extension().is_some_and(|e| e == "toml") && !hidden {
-            paths.push(path);
+            paths.push((stem(&path), path));
         }
     }
     // The order of a folder is the file system's; messages should not vary.
     paths.sort();
-    let read = |path: PathBuf| {
-        let name = path.display().to_string();
-        let domain = Domain::parse(&name, &read_file(&path)?, &stem(&path), Some(folder))?;
-        Ok(Source { file: name, domain })
-    };
-    paths.into_iter().map(read).collect()
+    Ok(paths)
+}
+
+/// The domain that a file describes; an `examples_file` is looked for beside it.
+pub(crate) fn own_domain(path: &Path) -> Result<Source, ConfigError> {
+    let name = path.display().to_string();
+    let domain = Domain::parse(&name, &read_file(path)?, &stem(path), path.parent())?;
+    Ok(Source { file: name, domain })
+}
+
+/// One domain's file, on its own: whether it goes with others is not asked.
+///
+/// # Errors
+///
+/// [`ConfigError`] with the file and the key.
+pub fn domain_at(path: &Path) -> Result<Domain, ConfigError> {
+    own_domain(path).map(|source| source.domain)
 }
 
 fn stem(path: &Path) -> String {

@@ -291,7 +291,7 @@ async fn models(State(college): State<Arc<College>>) -> Response {
         Ok(serving) => serving,
         Err(refusal) => return refusal.into_response(),
     };
-    let ids = ids(&college.domains, &serving).into_iter();
+    let ids = ids(&college.routing().domains, &serving).into_iter();
     let data = ids.map(|id| described(&college, id)).collect();
     json_response(line(&ListModelResponse { object: "list".to_owned(), data }))
 }
@@ -303,7 +303,7 @@ async fn model(
 ) -> Response {
     // What is no text cannot be a name.
     let Ok(Path(id)) = id else { return unknown_path(uri).await.into_response() };
-    let named = async { named(&id, &college.domains, &college.serving().await?) };
+    let named = async { named(&id, &college.routing().domains, &college.serving().await?) };
     match named.await {
         Ok(_) => json_response(line(&described(&college, id))),
         Err(refusal) => refusal.into_response(),

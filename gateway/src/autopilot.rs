@@ -120,7 +120,7 @@ impl Pilot {
     }
 
     fn publish_tokens(&self) {
-        for domain in self.college.domains.enabled() {
+        for domain in self.college.routing().domains.enabled() {
             let tokens = self.traffic.tokens(&domain.id);
             if tokens > 0 {
                 self.college.meter.autopilot_tokens(&domain.id, tokens);
@@ -155,7 +155,8 @@ impl Pilot {
         }
         let Ok(snapshot) = self.college.snapshot().await else { return };
         let serving = serving(snapshot.specialists.iter().map(|s| &s.manifest));
-        let due = self.college.domains.enabled().find(|domain| {
+        let routing = self.college.routing();
+        let due = routing.domains.enabled().find(|domain| {
             let served = domain.upstream.is_some() || serving.contains_key(&domain.id);
             plan(&self.facts(domain, served), &self.settings) == Plan::Make
         });

@@ -3,6 +3,7 @@
 //! To add a command: a variant of [`Command`] with an example in its help, and
 //! its arm in `commands::run`.  `tests` has clap check the declarations.
 
+pub mod supervisor;
 pub mod surgery;
 
 use std::path::PathBuf;
@@ -180,8 +181,17 @@ pub enum Supervisor {
     Improve(ImproveArgs),
     /// Measure accuracy, calibration and abstention
     #[command(after_help = "Example:\n  \
-        collegium supervisor evaluate --data held-out.jsonl")]
+        collegium supervisor evaluate --data held-out.jsonl\n  \
+        collegium supervisor evaluate --data held-out.jsonl --ood ood.jsonl --out report/")]
     Evaluate(JudgeArgs),
+    /// Show what a domain's file would do before it is used: whom it will be confused with, what is wrong
+    #[command(after_help = "Example:\n  \
+        collegium supervisor lint --domain gardening.toml\n\n\
+        Exit code 0 if the file can be used, 1 if it would be refused.")]
+    Lint(supervisor::lint::LintArgs),
+    /// Learn from outcomes which model will be right, and what that saves
+    #[command(subcommand)]
+    Outcomes(supervisor::outcomes::Outcomes),
 }
 
 #[derive(Debug, Args)]
@@ -234,6 +244,8 @@ pub struct JudgeArgs {
     pub typos: f64,
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub report: supervisor::report::ReportArgs,
 }
 
 fn temperature(text: &str) -> Result<f32, String> {

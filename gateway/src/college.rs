@@ -4,12 +4,11 @@
 //! (over HTTP or from the terminal).  How a request goes through it is in `path`.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, PoisonError, RwLock};
 
-use config::{Circles, Domains, Loaded};
+use config::{Circles, Loaded};
 use engine::gguf::GgufError;
 use engine::{Bank, Engine, EngineOptions, ExpertMask, Model, device};
-use router_model::Supervisor;
 use specialists::{LONGEST_WAIT, Pool, PoolOptions, Registry, Snapshot};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
@@ -19,24 +18,24 @@ use crate::decide::{Serving, serving};
 use crate::decisions::Decisions;
 use crate::errors::Refusal;
 use crate::meter::{Memory, Meter};
+use crate::routing::Routing;
 use crate::shape::now;
 use crate::start::{self, Needs, StartError, share};
 use crate::traffic::Finished;
 
-/// What all requests share; never changed while it runs.
+/// What all requests share; of it only the routing is replaced while it runs.
 pub struct College {
-    pub domains: Domains,
     pub model: Arc<Model>,
     pub engine: Engine,
     pub bank: Arc<Bank>,
     pub pool: Pool,
-    pub supervisor: Supervisor,
     pub meter: Meter,
     pub decisions: Decisions,
     pub conversations: Conversations,
     pub home: PathBuf,
-    /// Domain that answers for an abstention.
-    pub(crate) fallback: Option<String>,
+    routing: RwLock<Arc<Routing>>,
+    /// Where the operator's domains are; watched.
+    pub(crate) folder: Option<PathBuf>,
     /// API keys; none lets everyone in.
     pub(crate) keys: Vec<String>,
     /// Specialists that are not served.
@@ -68,9 +67,12 @@ impl College {
         home: &Path,
         finished: Option<mpsc::UnboundedSender<Finished>>,
     ) -> Result<Arc<Self>, StartError> {
+        let folder = loaded.folder();
         let Loaded { config, domains, .. } = loaded;
         let model = start::model_at_once(config.parent.path.as_deref(), home)?;
-        let supervisor = start::supervisor(home, &domains, config.supervisor.threshold)?;
+        let pinned = domains.enabled().filter(|d| d.pin).map(|d| d.id.clone()).collect();
+        let (threshold, fallback) = (config.supervisor.threshold, config.supervisor.fallback);
+        let routing = Routing::new(home, domains, threshold, fallback)?;
         let kv_precision = config.memory.kv_type;
         let mut options = EngineOptions {
             kv_precision,
@@ -101,7 +103,7 @@ impl College {
             budget: shares.budget,
             kv_bytes: shares.kv,
             workspace: needs.workspace,
-            pinned: domains.enabled().filter(|d| d.pin).map(|d| d.id.clone()).collect(),
+            pinned,
             missing: said.missing,
             longest_wait: LONGEST_WAIT,
         })?;
@@ -110,17 +112,16 @@ impl College {
         let meter = Meter::new();
         meter.computes(&device.name(), kv_precision);
         Ok(Arc::new(Self {
-            domains,
             model,
             engine,
             bank,
             pool,
-            supervisor,
             meter,
             decisions: Decisions::default(),
             conversations: Conversations::new(config.conversations),
             home: home.to_owned(),
-            fallback: config.supervisor.fallback,
+            routing: RwLock::new(Arc::new(routing)),
+            folder,
             keys: config.server.keys,
             disabled: config.specialists.disabled,
             waiting: Arc::new(Semaphore::new(config.server.max_queue)),
@@ -131,6 +132,17 @@ impl College {
             finished,
             gone: Once::new(),
         }))
+    }
+
+    /// The domains and the supervisor in use now; keep it for one decision.
+    pub fn routing(&self) -> Arc<Routing> {
+        // Replacing it is one assignment, so a panic leaves one of the two.
+        self.routing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next decisions are made by this.
+    pub(crate) fn take_over(&self, next: Routing) {
+        *self.routing.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
     }
 
     /// Whether the parent is still what was opened.

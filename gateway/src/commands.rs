@@ -133,8 +133,65 @@ mod tests {
         check(folder, "surgery cut --mask @/none.json --out @/y", 1);
         check(folder, "surgery create --domain law --corpus @/none.jsonl", 1);
         check(folder, "supervisor evaluate --data @/none.jsonl", 1);
+        check(folder, "supervisor evaluate --data @/none.jsonl --ood @/ood.jsonl", 2);
+        check(folder, "supervisor lint --domain @/none.toml", 1);
+        check(folder, "supervisor lint", 2);
+        let outcomes = "supervisor outcomes";
+        check(folder, &format!("{outcomes} train --data @/none.csv --questions @/q --out @/y"), 1);
+        check(folder, &format!("{outcomes} route --model @/cut.gguf Why?"), 1);
+        check(folder, &format!("{outcomes} route --model @/cut.gguf --lambda -1 Why?"), 2);
+        check(
+            folder,
+            &format!("{outcomes} train --data @/x --questions @/q --cost a --out @/y"),
+            2,
+        );
         check(folder, "supervisor improve --data @/none.jsonl", 1);
         check(folder, "supervisor improve --rollback", 1);
+    }
+
+    #[test]
+    fn a_domain_is_looked_at_before_it_is_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let lint = |id: &str, text: &str, expect: u8| {
+            fs::write(folder.join(format!("{id}.toml")), text).expect("written");
+            check(folder, &format!("supervisor lint --domain @/{id}.toml"), expect);
+        };
+        let roses =
+            "'When do I prune roses?', 'Which roses grow in the shade?', 'Do roses need mulch?'";
+        lint(
+            "roses",
+            &format!("examples = [{roses}, 'Can roses grow in pots?', 'Who breeds roses?']"),
+            0,
+        );
+        lint("roses", &format!("examples = [{roses}]"), 0);
+        lint("roses", "examples = ['When do I prune roses?']", 1);
+        lint("roses", &format!("exampels = [{roses}]"), 1);
+        lint("roses", &format!("examples = [{roses}]\naliases = ['maths']"), 1);
+        // The shipped law has it.
+        lint("roses", &format!("examples = [{roses}, 'How do I contest a will?']"), 1);
+        // One the weights know.
+        lint("law", "name = 'Law'", 0);
+    }
+
+    #[test]
+    fn a_report_is_a_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        fs::write(
+            folder.join("q.jsonl"),
+            "{\"question\": \"What is a tort?\", \"category\": \"law\"}",
+        )
+        .expect("written");
+        fs::write(folder.join("ood.jsonl"), "{\"text\": \"hi\"}").expect("written");
+        let report = "supervisor evaluate --data @/q.jsonl --out @/report";
+        check(folder, report, 0);
+        assert!(!folder.join("report/ood.svg").exists());
+        check(folder, &format!("{report} --ood @/ood.jsonl"), 0);
+        for name in ["report.json", "report.md", "confusion.svg", "ood.svg", "latency.svg"] {
+            assert!(folder.join("report").join(name).exists(), "{name}");
+        }
+        check(folder, &format!("{report} --ood @/none.jsonl"), 1);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::college::College;
 use crate::conversation::{CODE, Facts, Followed, Kind, Mark, Place, Reading, follow};
 use crate::decide::{Decided, Serving, answerer, decide, named, serving};
 use crate::errors::Refusal;
+use crate::routing::Routing;
 
 /// Where a conversation is once its request is admitted.
 pub(crate) struct Kept {
@@ -36,19 +37,21 @@ impl College {
     pub(crate) async fn follow(&self, ask: &Ask) -> Result<(Decided, Option<Kept>), Refusal> {
         let snapshot = self.snapshot().await?;
         let serving = serving(snapshot.specialists.iter().map(|s| &s.manifest));
-        let named = named(&ask.model, &self.domains, &serving)?;
+        let routing = self.routing();
+        let Routing { domains, supervisor, fallback } = &*routing;
+        let named = named(&ask.model, domains, &serving)?;
         let begun = Instant::now();
         let reading = self.reading(ask);
         let known = self.conversations.find(&reading, begun);
         let before = known.as_ref().map(|known| known.place.domain.clone());
-        let enabled = |id: &str| self.domains.get(id).is_some_and(|domain| domain.enabled);
+        let enabled = |id: &str| domains.get(id).is_some_and(|domain| domain.enabled);
         let facts = Facts {
-            judge: &|query| self.supervisor.decide(query),
-            threshold: self.supervisor.threshold(),
+            judge: &|query| supervisor.decide(query),
+            threshold: supervisor.threshold(),
             enabled: &enabled,
-            code: self.domains.canonical(CODE).filter(|id| enabled(id)),
+            code: domains.canonical(CODE).filter(|id| enabled(id)),
             rules: &self.conversations.rules,
-            load: &|from, to| self.load(&snapshot, &serving, from, to),
+            load: &|from, to| self.load(&routing, &snapshot, &serving, from, to),
         };
         let mut followed = None;
         let word = || {
@@ -57,7 +60,7 @@ impl College {
             let micros = begun.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
             Decision { micros, ..word }
         };
-        let mut decided = decide(named, &self.domains, &serving, self.fallback.as_deref(), word);
+        let mut decided = decide(named, domains, &serving, fallback.as_deref(), word);
         let (weighed, place) = followed.unwrap_or_default();
         decided.conversation = weighed;
         decided.background = match reading.kind {
@@ -97,13 +100,14 @@ impl College {
     /// specialist serves both.
     fn load(
         &self,
+        routing: &Routing,
         snapshot: &Snapshot,
         serving: &Serving,
         from: Option<&str>,
         to: &str,
     ) -> Option<u64> {
-        let by = |domain: Option<&str>| match domain.or(self.fallback.as_deref()) {
-            Some(domain) => answerer(domain, &self.domains, serving),
+        let by = |domain: Option<&str>| match domain.or(routing.fallback.as_deref()) {
+            Some(domain) => answerer(domain, &routing.domains, serving),
             None => GENERALIST.to_owned(),
         };
         let (old, new) = (by(from), by(Some(to)));

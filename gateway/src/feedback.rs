@@ -37,8 +37,9 @@ impl College {
             Some((other, _)) => return Err(wrong("rating", "-1 or 1", other)),
         };
         let meant = fields.text("domain")?;
+        let routing = self.routing();
         let domain = meant.map(|label| {
-            let known = self.domains.canonical(label);
+            let known = routing.domains.canonical(label);
             known.ok_or_else(|| Refusal::field("domain", "no such domain"))
         });
         let domain = domain.transpose()?;
@@ -71,7 +72,7 @@ impl College {
             if domain.as_deref() != Some(meant) {
                 self.meter.moved("correction");
             }
-            let served = self.domains.get(meant).is_some_and(|domain| domain.enabled);
+            let served = self.routing().domains.get(meant).is_some_and(|domain| domain.enabled);
             let to = served.then(|| meant.to_owned());
             self.conversations.correct(mark, to, domain.clone(), Instant::now());
         }

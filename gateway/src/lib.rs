@@ -8,6 +8,7 @@
 //! * `conversation`: whether the next turn stays where the last one went.
 //! * [`college`]: everything that is needed to answer, wired; `start` opens it.
 //! * `autopilot`, `traffic`, `plan`, `make`: out of a domain's own traffic, a specialist; `record` keeps texts if asked to.
+//! * [`routing`]: the domains and their supervisor; `watch` replaces it when a domain's file changes.
 //! * [`meter`]: every metric; `audit` holds memory against the ledger.  [`cli`] and `commands`: the command line.
 //!
 //! The rule nobody may break: there is one path of a request.  A new protocol is
@@ -37,11 +38,13 @@ pub mod meter;
 mod path;
 mod plan;
 mod record;
+pub mod routing;
 mod scores;
 mod shape;
 mod sse;
 mod start;
 mod traffic;
+mod watch;
 mod wire;
 
 pub use errors::Refusal;

@@ -97,7 +97,8 @@ fn make(job: &Job) -> Result<Made, MakeError> {
     let model = &college.model;
     let registry = Registry::open(&college.home, model.shape(), model.parent(), &college.disabled);
     let parent = Parent { model: model.clone(), bank: college.bank.clone() };
-    let shop = Workshop { parent: &parent, registry: &registry, domains: &college.domains };
+    let routing = college.routing();
+    let shop = Workshop { parent: &parent, registry: &registry, domains: &routing.domains };
     let recipe = Recipe {
         id: id.clone(),
         domain: domain.clone(),

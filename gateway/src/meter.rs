@@ -28,6 +28,8 @@ const FEEDBACK: &str = "collegium_feedback_total";
 const CONVERSATIONS: &str = "collegium_conversations";
 const MOVES: &str = "collegium_conversation_moves_total";
 const BACKGROUND: &str = "collegium_background_total";
+const DOMAIN_CHANGES: &str = "collegium_domain_changes_total";
+const DOMAIN_REFUSED: &str = "collegium_domain_refused";
 const SEQUENCES: &str = "collegium_sequences";
 const WAITING: &str = "collegium_waiting";
 const LEASES: &str = "collegium_leases";
@@ -96,6 +98,16 @@ const METRICS: &[(&str, Kind, &str)] = &[
         BACKGROUND,
         Counter,
         "Calls that clients make for themselves, by kind: title, summary, commit, suggestions, topic.",
+    ),
+    (
+        DOMAIN_CHANGES,
+        Counter,
+        "Changes of domains' files while running, by outcome: used, refused.",
+    ),
+    (
+        DOMAIN_REFUSED,
+        Gauge,
+        "1 while the file of that name is refused; what it said before is in use.",
     ),
     (SEQUENCES, Gauge, "Sequences being generated."),
     (WAITING, Gauge, "Requests without their first token."),
@@ -235,6 +247,18 @@ impl Meter {
     /// How many turns are remembered.
     pub fn conversations(&self, turns: usize) {
         self.write(|| gauge!(CONVERSATIONS).set(turns as f64));
+    }
+
+    /// A domain's file has changed; `outcome` is one of our own words.
+    pub fn domain_change(&self, outcome: &'static str) {
+        self.write(|| counter!(DOMAIN_CHANGES, "outcome" => outcome).increment(1));
+    }
+
+    /// Whether the file `domain` is refused now.
+    pub fn domain_refused(&self, domain: &str, refused: bool) {
+        let domain = domain.to_owned();
+        let refused = f64::from(u8::from(refused));
+        self.write(|| gauge!(DOMAIN_REFUSED, "domain" => domain).set(refused));
     }
 
     /// A conversation has moved; `by` is one of our own words.
@@ -489,6 +513,8 @@ mod tests {
     fn everything(meter: &Meter) {
         meter.decided(Some("law"), "classifier", Duration::from_micros(40));
         meter.feedback(-1);
+        meter.domain_change("used");
+        meter.domain_refused("tea", true);
         meter.conversations(1);
         meter.moved("topic");
         meter.background("title");

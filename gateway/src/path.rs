@@ -94,7 +94,8 @@ impl College {
         })?;
         let snapshot = self.snapshot().await?;
         let status = snapshot.specialists.iter().find(|s| s.id == decided.specialist);
-        let domain = decided.word.domain.as_deref().and_then(|id| self.domains.get(id));
+        let routing = self.routing();
+        let domain = decided.word.domain.as_deref().and_then(|id| routing.domains.get(id));
         let said = [status.map(|s| s.manifest.think), domain.map(|d| d.think)];
         let think = think(ask.thinking.think, &said);
         let prompt = self.prompt(&ask.input, domain, Thinking { think, ..ask.thinking })?;

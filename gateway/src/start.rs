@@ -11,6 +11,7 @@ use config::{ConfigError, Domains, Loaded};
 use engine::gguf::{Gguf, GgufError};
 use engine::hash::Remembered;
 use engine::{Model, ModelError};
+use router_model::lint::DomainFault;
 use router_model::{Supervisor, SupervisorError, Weights, WeightsError};
 use specialists::PoolError;
 use thiserror::Error;
@@ -45,6 +46,8 @@ pub enum StartError {
     Supervisor(#[from] SupervisorError),
     #[error("{path}: {error}; `collegium supervisor improve --rollback` goes back")]
     Improved { path: PathBuf, error: WeightsError },
+    #[error(transparent)]
+    Domain(DomainFault),
     #[error(transparent)]
     Pool(#[from] PoolError),
     #[error("cannot listen on {address}: {error}; choose another address with --listen")]

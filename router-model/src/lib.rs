@@ -18,7 +18,7 @@
 //! Absent on purpose: keyword lists, rules for single domains, and any memory of
 //! past queries (a conversation that stays with its specialist is the gateway's).
 //!
-//! To train, see [`train`]; to measure, [`evaluate`]; the card with what ships
+//! To train, see [`train`]; to measure, [`evaluate`]; before adding a domain, [`lint`]; to choose by who was right, [`outcome`]; the card with what ships
 //! and how it fares is `README.md`.
 
 mod calibrate;
@@ -26,9 +26,14 @@ mod decision;
 mod error;
 pub mod evaluate;
 mod features;
+mod file;
+mod grams;
 mod head;
 mod item;
+pub mod lint;
+pub mod outcome;
 mod query;
+pub mod report;
 mod supervisor;
 mod text;
 pub mod train;

@@ -15,6 +15,7 @@ use crate::autopilot;
 use crate::cli::{Cli, Serve};
 use crate::college::College;
 use crate::start::{StartError, overrule, settings};
+use crate::watch;
 
 /// Answers under way may go on for so long after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -52,6 +53,7 @@ async fn serve(cli: &Cli, args: &Serve) -> Result<(), Failure> {
     let (land, landing) = oneshot::channel();
     let autopilot = tokio::spawn(autopilot::run(college.clone(), pilot, inbox, landing));
     let audit = tokio::spawn(audit::run(college.clone()));
+    let watch = tokio::spawn(watch::run(college.clone()));
 
     let known = college.snapshot().await?.specialists.len().saturating_sub(1);
     let parent = college.model.shape().name.clone();
@@ -105,6 +107,7 @@ async fn serve(cli: &Cli, args: &Serve) -> Result<(), Failure> {
         () = ended => dead = true,
     }
     audit.abort();
+    watch.abort();
     // Traffic that was seen is kept.
     let _ = land.send(());
     let _ = autopilot.await;

@@ -1,4 +1,8 @@
-//! `collegium supervisor`: trains and measures the classifier.
+//! `collegium supervisor`: trains and measures the classifier; the other commands are in files of their own.
+
+mod lint;
+mod outcomes;
+mod report;
 
 use std::fs;
 use std::path::Path;
@@ -9,18 +13,19 @@ use router_model::{Supervisor as Classifier, Weights, evaluate};
 
 use super::terminal::{Bar, Failure, result};
 use crate::cli::{Cli, JudgeArgs, Supervisor, TrainArgs};
-use crate::start::{StartError, settings};
+use crate::start::{StartError, settings, supervisor};
 
-/// Trains or evaluates.
+/// Trains, measures, looks.
 pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
-    let (loaded, _) = settings(cli)?;
     match what {
-        Supervisor::Train(args) => train(cli, args, &loaded.domains),
+        Supervisor::Train(args) => train(cli, args, &settings(cli)?.0.domains),
         Supervisor::Improve(args) => super::improve::run(cli, args),
         Supervisor::Evaluate(args) => {
-            let threshold = loaded.config.supervisor.threshold;
-            judge(cli, args, &loaded.domains, threshold)
+            let (loaded, _) = settings(cli)?;
+            judge(cli, args, &loaded.domains, loaded.config.supervisor.threshold)
         }
+        Supervisor::Lint(args) => lint::run(cli, args),
+        Supervisor::Outcomes(what) => outcomes::run(cli, what),
     }
 }
 
@@ -60,8 +65,18 @@ fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> 
     })
 }
 
-fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Result<(), Failure> {
-    let weights = match &args.weights {
+/// The weights of a file, or those a server would use.
+fn weights_in_use(cli: &Cli, path: Option<&Path>) -> Result<Weights, Failure> {
+    if path.is_some() {
+        return weights(path);
+    }
+    let home = config::home(cli.home.as_deref());
+    Ok(supervisor(&home, &Domains::default(), 0.0)?.weights().clone())
+}
+
+/// The weights of a file, or the shipped ones.
+fn weights(path: Option<&Path>) -> Result<Weights, Failure> {
+    let weights = match path {
         Some(path) => {
             let shown = path.display();
             let bytes = fs::read(path).map_err(|e| Failure::new("io", format!("{shown}: {e}")))?;
@@ -69,7 +84,11 @@ fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Resu
         }
         None => Weights::shipped(),
     };
-    let weights = weights.map_err(|e| Failure::new("weights", e).at("weights"))?;
+    weights.map_err(|e| Failure::new("weights", e).at("weights"))
+}
+
+fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Result<(), Failure> {
+    let weights = weights(args.weights.as_deref())?;
     let classifier = Classifier::new(weights, domains, threshold).map_err(StartError::from)?;
     let mut bar = Bar::new(cli);
     let per_book = train::Options::default().per_book;
@@ -85,6 +104,9 @@ fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Resu
         typos: args.typos,
         without_options: args.without_options,
     };
+    if let Some(out) = &args.report.out {
+        return report::run(cli, (args, out), (&classifier, domains), &items, options);
+    }
     let evaluation = evaluate::evaluate(&classifier, &items, &options)
         .map_err(|e| Failure::new("evaluate", e))?;
     result(cli, &evaluation, |e| {

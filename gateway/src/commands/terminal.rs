@@ -78,7 +78,9 @@ impl From<StartError> for Failure {
             StartError::Config(_) => ("config", None),
             StartError::Remote { .. } => ("remote_parent", Some("parent".to_owned())),
             StartError::Gguf(_) | StartError::Model(_) => ("parent", Some("parent".to_owned())),
-            StartError::Supervisor(_) | StartError::Improved { .. } => ("supervisor", None),
+            StartError::Supervisor(_) | StartError::Improved { .. } | StartError::Domain(_) => {
+                ("supervisor", None)
+            }
             StartError::Pool(_) => ("budget", Some("budget".to_owned())),
             StartError::Listen { .. } => ("listen", Some("listen".to_owned())),
             StartError::Io { .. } => ("io", None),

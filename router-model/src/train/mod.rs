@@ -29,7 +29,7 @@ use crate::{Supervisor, TrainError, Weights};
 mod books;
 pub mod data;
 mod fit;
-mod groups;
+pub(crate) mod groups;
 mod views;
 
 use data::{Item, Kind};
