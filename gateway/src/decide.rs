@@ -144,11 +144,8 @@ fn pinned(domain: Option<String>) -> Decision {
     Decision {
         domain,
         confidence: 1.0,
-        abstained: false,
         rule: Rule::Pinned,
-        alternatives: Vec::new(),
-        evidence: Vec::new(),
-        micros: 0,
+        ..Decision::default()
     }
 }
 

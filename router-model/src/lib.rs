@@ -35,9 +35,11 @@ mod supervisor;
 mod text;
 pub mod train;
 mod typo;
+mod vocabulary;
 mod weights;
 
-pub use decision::{Alternative, Decision, Evidence, Rule};
+pub use calibrate::Heat;
+pub use decision::{Alternative, Decision, Evidence, Reason, Rule};
 pub use encoder::Encoder;
 pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};

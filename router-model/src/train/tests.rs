@@ -34,7 +34,7 @@ fn options(path: &Path) -> Options {
     Options {
         data: vec![path.to_owned().into()],
         epochs: 3,
-        buckets_log2: 12,
+        buckets: 1 << 12,
         ..Options::default()
     }
 }

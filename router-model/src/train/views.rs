@@ -6,6 +6,7 @@
 use fastrand::Rng;
 
 use super::books::sentences;
+use crate::features::knob;
 use crate::item::{Item, Kind};
 use crate::typo::mistype;
 
@@ -63,19 +64,19 @@ pub(super) fn view(item: &Item, peers: &[&str], rng: &mut Rng) -> String {
         Kind::Question => question(item, rng),
         Kind::Topic | Kind::Heading => ask(&item.text, peers, rng),
         Kind::Passage | Kind::Answer => part(&item.text, rng),
-        Kind::Said | Kind::Example | Kind::Exercise => item.text.clone(),
+        Kind::Said | Kind::Example | Kind::Exercise | Kind::Aside => item.text.clone(),
     };
     match rng.u8(..100) {
-        0..5 => mistype(&text, 0.05, rng),
+        p if f32::from(p) < knob("TYPO", 15.0) => mistype(&text, 0.2, rng),
         _ => text,
     }
 }
 
 fn question(item: &Item, rng: &mut Rng) -> String {
-    match rng.u8(..100) {
-        0..35 => item.whole(),
-        35..65 => item.text.clone(),
-        65..80 => {
+    match rng.f32() {
+        x if x < knob("VWHOLE", 0.25) => item.whole(),
+        x if x < knob("VWHOLE", 0.25) + knob("VALONE", 0.5) => item.text.clone(),
+        x if x < knob("VWHOLE", 0.25) + knob("VALONE", 0.5) + knob("VSOME", 0.15) => {
             let some = item.options.iter().filter(|_| rng.bool());
             some.fold(item.text.clone(), |text, option| format!("{text}\n{option}"))
         }
@@ -90,7 +91,7 @@ fn ask(topic: &str, peers: &[&str], rng: &mut Rng) -> String {
 }
 
 /// One to four sentences in a row.
-fn part(text: &str, rng: &mut Rng) -> String {
+pub(super) fn part(text: &str, rng: &mut Rng) -> String {
     let all = sentences(text);
     if all.is_empty() {
         return text.to_owned();
