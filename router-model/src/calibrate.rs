@@ -78,26 +78,33 @@ pub(crate) fn probabilities(logits: &[f32], temperature: f32, familiarity: f32) 
 /// over the three do.  Source of the loss: Guo et al., On Calibration of Modern
 /// Neural Networks (arXiv 1706.04599).
 pub(crate) fn heat(held_out: &[HeldOut]) -> Heat {
-    const ROUNDS: usize = 6;
-    let loss = |heat: Heat| -> f64 {
+    const ROUNDS: usize = 8;
+    let count = held_out.len().max(1) as f32;
+    let words = held_out.iter().map(|one| (1.0 + one.said.words as f32).ln()).sum::<f32>() / count;
+    let unknown = held_out.iter().map(|one| 1.0 - one.said.known).sum::<f32>() / count;
+    // Around the mean text: else a change of one number asks for one of another.
+    let around =
+        |mean: Heat| Heat { base: mean.base - mean.words * words - mean.unknown * unknown, ..mean };
+    let loss = |mean: Heat| -> f64 {
+        let heat = around(mean);
         let of = |one: &HeldOut| {
             let p = one.probabilities(heat).get(one.truth).copied().unwrap_or(0.0);
             -f64::from(p.max(f32::MIN_POSITIVE)).ln()
         };
         // A little ridge: a number that buys nothing stays at zero.
-        let ridge = f64::from(heat.words.powi(2) + heat.unknown.powi(2)) * 0.1;
+        let ridge = f64::from(mean.words.powi(2) + mean.unknown.powi(2)) * 0.1;
         held_out.iter().map(of).sum::<f64>() + ridge
     };
-    let mut best = Heat::NONE;
     if held_out.is_empty() {
-        return best;
+        return Heat::NONE;
     }
+    let mut best = Heat::NONE;
     for _ in 0..ROUNDS {
         best.base = golden(-3.0, 3.0, |x| loss(Heat { base: x, ..best }));
         best.words = golden(-1.0, 1.0, |x| loss(Heat { words: x, ..best }));
         best.unknown = golden(-2.0, 2.0, |x| loss(Heat { unknown: x, ..best }));
     }
-    best
+    around(best)
 }
 
 /// Where a function with one valley is least.

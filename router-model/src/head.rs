@@ -69,16 +69,15 @@ impl Head {
             profile,
             fit: [0.0; INPUTS],
         };
-        let left_out =
-            own.iter().enumerate().map(|(at, seen)| (head.inputs(seen, weights, Some(at)), true));
-        let rest = others.iter().map(|seen| (head.inputs(seen, weights, None), false));
+        let left_out = own.iter().enumerate().map(|(at, seen)| (head.inputs(seen, Some(at)), true));
+        let rest = others.iter().map(|seen| (head.inputs(seen, None), false));
         head.fit = regress(&left_out.chain(rest).collect::<Vec<_>>());
         head
     }
 
     /// The odds that a text belongs here rather than to any trained label.
-    pub(crate) fn odds(&self, seen: &Seen, weights: &Weights) -> f32 {
-        let inputs = self.inputs(seen, weights, None);
+    pub(crate) fn odds(&self, seen: &Seen) -> f32 {
+        let inputs = self.inputs(seen, None);
         let log_odds: f32 = inputs.iter().zip(&self.fit).map(|(x, w)| x * w).sum();
         log_odds.clamp(-2.0 * MOST_LOG_ODDS, MOST_LOG_ODDS).exp()
     }
@@ -87,7 +86,6 @@ impl Head {
     pub(crate) fn likeness<'a>(
         &'a self,
         features: &'a Features,
-        weights: &'a Weights,
     ) -> impl Iterator<Item = (u32, f32)> + 'a {
         features.list.iter().map(move |f| {
             let all: f32 = self.at(f.bucket).iter().map(|(_, _, value)| value).sum();
@@ -102,7 +100,7 @@ impl Head {
     }
 
     /// The inputs for a text, as if example `without` were not one.
-    fn inputs(&self, seen: &Seen, weights: &Weights, without: Option<usize>) -> [f32; INPUTS] {
+    fn inputs(&self, seen: &Seen, without: Option<usize>) -> [f32; INPUTS] {
         let mut likeness = vec![0f32; self.examples];
         for (bucket, value) in vector(&seen.features) {
             for (_, example, own) in self.at(bucket) {

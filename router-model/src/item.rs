@@ -64,6 +64,8 @@ pub struct Item {
     pub own_label: bool,
     /// `question_id`: an answer belongs to the question with the same one.
     pub question: Option<i64>,
+    /// `src`: the collection that a benchmark took the question from.
+    pub source: Option<String>,
 }
 
 impl Item {

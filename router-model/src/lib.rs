@@ -45,4 +45,4 @@ pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};
 pub use stages::{Mix, Stage};
 pub use supervisor::Supervisor;
-pub use weights::{Header, Weights};
+pub use weights::{Header, Output, Weights};

@@ -194,7 +194,7 @@ impl Supervisor {
             logits.iter_mut().zip(&turn.logits).for_each(|(sum, z)| *sum += turn.share * z);
         }
         let odds = |head: &Head| -> f32 {
-            turns.iter().map(|turn| turn.share * head.odds(&turn.seen, &self.weights)).sum()
+            turns.iter().map(|turn| turn.share * head.odds(&turn.seen)).sum()
         };
         let odds: Vec<f32> = self.heads.iter().map(odds).collect();
         let all = 1.0 + odds.iter().sum::<f32>();
@@ -223,7 +223,7 @@ impl Supervisor {
             // (unit, weight) of every n-gram; a word and its pieces share a text.
             let moves: Vec<(u32, f32)> = match (label, head) {
                 (Some(label), _) => self.moves(turn, label),
-                (None, Some(head)) => head.likeness(features, &self.weights).collect(),
+                (None, Some(head)) => head.likeness(features).collect(),
                 (None, None) => Vec::new(),
             };
             let mut by_text: Vec<(&str, f32)> =
@@ -243,14 +243,10 @@ impl Supervisor {
     }
 
     fn moves(&self, turn: &Read, label: usize) -> Vec<(u32, f32)> {
-        let header = self.weights.header();
-        let labels = header.labels.len();
-        let above_average = |bucket: u32| {
-            let all: f32 = (0..labels).map(|l| self.weights.weight(bucket, l)).sum();
-            self.weights.weight(bucket, label) - all / labels as f32
-        };
-        let list = turn.seen.features.list.iter();
-        list.map(|f| (f.unit, above_average(f.bucket) * f.value / turn.temperature)).collect()
+        let features = &turn.seen.features;
+        let direction = self.weights.direction(features, label);
+        let weight = |bucket: u32| self.weights.along(bucket, &direction) / turn.temperature;
+        features.list.iter().map(|f| (f.unit, weight(f.bucket) * f.value)).collect()
     }
 }
 

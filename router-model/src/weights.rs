@@ -2,7 +2,12 @@
 //!
 //! A file is [`MAGIC`], the header's length (u32, little endian), the header
 //! (JSON), for each bucket the fingerprint of its n-gram and how rare that is, then one signed byte
-//! a bucket and column: a column for each label, and one for what no label is.  Reading checks every number before it is used, and
+//! a bucket and column.
+//!
+//! A text's columns are the sums of its n-grams' rows.  The last one tells what is
+//! strange to all labels.  The others are weighed by each [`Output`]; a label has
+//! one output or several, one for each collection of questions it was learnt from,
+//! since exercises in economics and a survey of economists share few words.  Reading checks every number before it is used, and
 //! copies the file's bytes once; it never panics.
 //!
 //! A byte `q` stands for `scale * q * |q| / 127^2`: half of all weights are
@@ -31,10 +36,12 @@ pub struct Header {
     /// Domain ids, in the order of the columns.
     pub labels: Vec<String>,
     pub buckets: u32,
+    /// What each label is recognised by.
+    pub outputs: Vec<Output>,
+    /// Of the last column, in logits.
+    pub strange_bias: f32,
     /// By column: the weight that the byte 127 stands for.
     pub scales: Vec<f32>,
-    /// By column, in logits.
-    pub bias: Vec<f32>,
     /// What logits are divided by, so that probabilities mean what they say.
     pub heat: Heat,
     /// How often the truth is in the conformal set, on held-out questions.
@@ -50,6 +57,28 @@ pub struct Header {
     pub trained: Value,
 }
 
+/// One way to belong to a label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// Its place among the labels.
+    pub label: usize,
+    /// In logits.
+    pub bias: f32,
+    /// Of the columns but the last.
+    pub weights: Vec<f32>,
+}
+
+/// What training found, before it is made into bytes.
+pub(crate) struct Trained {
+    pub(crate) labels: Vec<String>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) strange_bias: f32,
+    /// Fingerprints and rarities, each `[buckets]`.
+    pub(crate) vocabulary: (Vec<u8>, Vec<u8>),
+    /// `[buckets][columns]`.
+    pub(crate) table: Vec<f32>,
+}
+
 /// Checked weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
@@ -57,7 +86,7 @@ pub struct Weights {
     /// `[buckets]`, as `vocabulary.rs` has them.
     prints: Vec<u8>,
     rarity: Vec<u8>,
-    /// `[buckets][columns]`: the labels, then what is strange to all of them.
+    /// `[buckets][columns]`.
     table: Vec<i8>,
 }
 
@@ -87,9 +116,9 @@ impl Weights {
         }
         let header: Header = serde_json::from_value(any).map_err(|err| not(&err.to_string()))?;
         check(&header)?;
-        let (buckets, labels) = (header.buckets as usize, header.labels.len());
-        // No overflow: at most 2^24 buckets and 256 labels.
-        let want = buckets * (labels + 3);
+        let (buckets, columns) = (header.buckets as usize, header.scales.len());
+        // No overflow: at most 2^24 buckets and 512 columns.
+        let want = buckets * (columns + 2);
         if numbers.len() != want {
             return Err(WeightsError::Size { got: numbers.len() as u64, want: want as u64 });
         }
@@ -116,15 +145,11 @@ impl Weights {
         bytes
     }
 
-    /// Makes bytes of trained numbers.  `weights` is `[buckets][columns]`,
-    /// `prints` and `rarity` are `[buckets]`, `bias` is `[columns]`; columns are one more than labels.
-    pub(crate) fn quantise(
-        labels: Vec<String>,
-        weights: &[f32],
-        (prints, rarity): (Vec<u8>, Vec<u8>),
-        bias: Vec<f32>,
-    ) -> Result<Weights, WeightsError> {
-        let count = labels.len() + 1;
+    /// Makes bytes of trained numbers.
+    pub(crate) fn quantise(trained: Trained) -> Result<Weights, WeightsError> {
+        let Trained { labels, outputs, strange_bias, vocabulary, table: weights } = trained;
+        let (prints, rarity) = vocabulary;
+        let count = outputs.first().map_or(0, |output| output.weights.len()) + 1;
         let mut scales = vec![f32::MIN_POSITIVE; count];
         for row in weights.chunks_exact(count) {
             for (scale, weight) in scales.iter_mut().zip(row) {
@@ -148,8 +173,9 @@ impl Weights {
             features: SCHEME.into(),
             labels,
             buckets: rarity.len() as u32,
+            outputs,
+            strange_bias,
             scales,
-            bias,
             heat: Heat::NONE,
             coverage: 0.0,
             set_from: 0.0,
@@ -174,24 +200,62 @@ impl Weights {
     /// Scores by label, before the temperature, and the probability that the text
     /// is like anything seen.
     pub(crate) fn judge(&self, features: &Features) -> (Vec<f32>, f32) {
-        let mut sums = vec![0f32; self.columns()];
+        let mut sums = self.sums(features);
+        let strange = sums.pop().unwrap_or(0.0) + self.header.strange_bias;
+        let mut logits = vec![f32::NEG_INFINITY; self.header.labels.len()];
+        for output in &self.header.outputs {
+            // A label is as likely as its outputs together.
+            let logit = &mut logits[output.label];
+            let (a, b) = (*logit, output.score(&sums));
+            let most = a.max(b);
+            *logit = most + ((a - most).exp() + (b - most).exp()).ln();
+        }
+        (logits, 1.0 / (1.0 + strange.exp()))
+    }
+
+    /// By column.
+    fn sums(&self, features: &Features) -> Vec<f32> {
+        let mut sums = vec![0f32; self.header.scales.len()];
         for feature in &features.list {
             for (sum, q) in sums.iter_mut().zip(self.row(feature.bucket)) {
                 *sum += feature.value * f32::from(i16::from(*q) * i16::from(q.abs()));
             }
         }
-        let scaled = sums.iter().zip(&self.header.scales).zip(&self.header.bias);
-        let all = scaled.map(|((sum, scale), bias)| sum * scale / (127.0 * 127.0) + bias);
-        let mut logits: Vec<f32> = all.collect();
-        let strange = logits.pop().unwrap_or(0.0);
-        (logits, 1.0 / (1.0 + strange.exp()))
+        let scaled = sums.iter().zip(&self.header.scales);
+        scaled.map(|(sum, scale)| sum * scale / (127.0 * 127.0)).collect()
     }
 
-    /// One weight, in logits.
-    pub(crate) fn weight(&self, bucket: u32, label: usize) -> f32 {
-        let q = self.row(bucket).get(label).copied().unwrap_or(0);
-        let scale = self.header.scales.get(label).copied().unwrap_or(0.0);
-        f32::from(i16::from(q) * i16::from(q.abs())) * scale / (127.0 * 127.0)
+    /// What moves `label` above the average label for a text: weights by column.
+    /// Exact for labels of one output; else how the text's own outputs lean.
+    pub(crate) fn direction(&self, features: &Features, label: usize) -> Vec<f32> {
+        let sums = self.sums(features);
+        let header = &self.header;
+        let (logits, _) = self.judge(features);
+        let mut direction = vec![0f32; header.scales.len()];
+        for output in &header.outputs {
+            let share = (output.score(&sums) - logits[output.label]).exp();
+            let own = if output.label == label { 1.0 } else { 0.0 };
+            let by = share * (own - 1.0 / header.labels.len() as f32);
+            direction.iter_mut().zip(&output.weights).for_each(|(d, w)| *d += by * w);
+        }
+        direction
+    }
+
+    /// How far a bucket moves a text along a direction, in logits.
+    pub(crate) fn along(&self, bucket: u32, direction: &[f32]) -> f32 {
+        let row = self.row(bucket).iter().zip(&self.header.scales).zip(direction);
+        row.map(|((q, scale), by)| {
+            f32::from(i16::from(*q) * i16::from(q.abs())) * scale / (127.0 * 127.0) * by
+        })
+        .sum()
+    }
+
+    /// Takes another's calibration.
+    pub(crate) fn rescale(&mut self, other: &Header) {
+        self.header.heat = other.heat;
+        self.header.coverage = other.coverage;
+        self.header.set_from = other.set_from;
+        self.header.familiar_from = other.familiar_from;
     }
 
     pub(crate) fn vocabulary(&self) -> Vocabulary<'_> {
@@ -199,13 +263,15 @@ impl Weights {
     }
 
     fn row(&self, bucket: u32) -> &[i8] {
-        let columns = self.columns();
+        let columns = self.header.scales.len();
         let start = bucket as usize * columns;
         self.table.get(start..start + columns).unwrap_or(&[])
     }
+}
 
-    fn columns(&self) -> usize {
-        self.header.labels.len() + 1
+impl Output {
+    fn score(&self, sums: &[f32]) -> f32 {
+        self.bias + sums.iter().zip(&self.weights).map(|(s, w)| s * w).sum::<f32>()
     }
 }
 
@@ -231,11 +297,25 @@ fn check(header: &Header) -> Result<(), WeightsError> {
     }
     // A logit of a million is as sure as any; above, sums could overflow.
     let sane = |x: &f32| x.is_finite() && x.abs() < 1e6;
-    if header.scales.len() != labels + 1 || !header.scales.iter().all(|s| sane(s) && *s > 0.0) {
-        return bad("scales", format!("need {} numbers above 0", labels + 1));
+    let columns = header.scales.len();
+    if !(2..=512).contains(&columns) || !header.scales.iter().all(|s| sane(s) && *s > 0.0) {
+        return bad("scales", format!("{columns} of them; 2 to 512 numbers above 0 are read"));
     }
-    if header.bias.len() != labels + 1 || !header.bias.iter().all(sane) {
-        return bad("bias", format!("need {} numbers", labels + 1));
+    let known = |label: usize| header.outputs.iter().any(|output| output.label == label);
+    if header.outputs.len() > 4_096 || !(0..labels).all(known) {
+        return bad("outputs", format!("{} of them; each label needs one", header.outputs.len()));
+    }
+    for (at, output) in header.outputs.iter().enumerate() {
+        let sound = sane(&output.bias) && output.weights.iter().all(sane);
+        if output.label >= labels || output.weights.len() + 1 != columns || !sound {
+            return bad(
+                "outputs",
+                format!("number {at} needs a label and {} weights", columns - 1),
+            );
+        }
+    }
+    if !sane(&header.strange_bias) {
+        return bad("strange_bias", format!("{} is no number to use", header.strange_bias));
     }
     if !header.heat.is_sound() {
         return bad("heat", format!("{:?} are not numbers from -100 to 100", header.heat));
@@ -265,10 +345,19 @@ mod tests {
     use super::*;
 
     fn small() -> Weights {
-        let labels = vec!["law".to_owned(), "math".to_owned()];
-        let weights: Vec<f32> = (0..768).map(|i| ((i % 37) as f32 - 18.0) / 10.0).collect();
-        Weights::quantise(labels, &weights, (vec![7; 256], vec![40; 256]), vec![0.5, -0.5, -2.0])
-            .unwrap()
+        let output = |label: usize| Output {
+            label,
+            bias: 0.5 - label as f32,
+            weights: (0..2).map(|at| if at == label { 1.0 } else { 0.0 }).collect(),
+        };
+        Weights::quantise(Trained {
+            labels: vec!["law".to_owned(), "math".to_owned()],
+            outputs: vec![output(0), output(1)],
+            strange_bias: -2.0,
+            vocabulary: (vec![7; 256], vec![40; 256]),
+            table: (0..768).map(|i| ((i % 37) as f32 - 18.0) / 10.0).collect(),
+        })
+        .unwrap()
     }
 
     /// Changes the header's JSON and reads the file.
@@ -300,7 +389,7 @@ mod tests {
             for label in 0..2 {
                 let at = bucket as usize * 3 + label;
                 let want = ((at % 37) as f32 - 18.0) / 10.0;
-                let got = weights.weight(bucket, label);
+                let got = weights.along(bucket, &[[1.0, 0.0], [0.0, 1.0]][label]);
                 assert!((got - want).abs() <= 0.016 * 1.8, "{got} for {want}");
             }
         }
@@ -319,7 +408,7 @@ mod tests {
         check(|h| h["labels"] = json!(["law"]), "1 of them; 2 to 256");
         check(|h| h["labels"] = json!(["law", "law"]), "one is there twice");
         check(|h| h["labels"] = json!(["law", "../law"]), "\"../law\" is not a domain's id");
-        check(|h| h["labels"] = json!(["law", "math", "art"]), "need 4 numbers");
+        check(|h| h["labels"] = json!(["law", "math", "art"]), "each label needs one");
         check(|h| h["buckets"] = json!(255), "255 is not from");
         check(|h| h["buckets"] = json!(512), "1280 bytes of numbers, the header says 2560");
         check(|h| h["buckets"] = json!(u32::MAX), "is not from 2^8");
@@ -327,7 +416,12 @@ mod tests {
         check(|h| h["scales"] = json!([1.0, 1.0, 0.0]), "\"scales\" cannot be used");
         check(|h| h["scales"] = json!([1.0, 1.0, 1e38]), "\"scales\" cannot be used");
         check(|h| h["scales"] = json!([1.0, 1.0, null]), "not a supervisor's weights");
-        check(|h| h["bias"] = json!([1.0]), "\"bias\" cannot be used: need 3 numbers");
+        check(|h| h["outputs"] = json!([]), "0 of them; each label needs one");
+        check(|h| h["outputs"][1]["label"] = json!(0), "each label needs one");
+        check(|h| h["outputs"][1]["label"] = json!(99), "each label needs one");
+        check(|h| h["outputs"][1]["weights"] = json!([1.0]), "number 1 needs a label and 2");
+        check(|h| h["outputs"][0]["bias"] = json!(1e30), "number 0 needs a label and 2");
+        check(|h| h["strange_bias"] = json!(1e30), "\"strange_bias\" cannot be used");
         check(|h| h["heat"]["base"] = json!(1e9), "\"heat\" cannot be used");
         check(
             |h| h["set_from"] = json!(1.5),

@@ -17,9 +17,9 @@ pub(super) fn text(rng: &mut Rng) -> String {
             },
             1 if rng.u8(..6) == 0 => ' ',
             1 => rng.lowercase(),
-            2 => rng.choice("0123456789abcdef".chars()).unwrap_or('0'),
+            2 => char::from(b"0123456789abcdef"[rng.usize(..16)]),
             3 if rng.u8(..9) == 0 => ' ',
-            3 => rng.choice("asdfghjklqwertuiop".chars().take(10)).unwrap_or('a'),
+            3 => char::from(b"asdfghjkl;"[rng.usize(..10)]),
             4 => rng.alphanumeric(),
             _ => rng.char('\u{a1}'..'\u{2fff}'),
         };

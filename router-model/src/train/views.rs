@@ -6,7 +6,6 @@
 use fastrand::Rng;
 
 use super::books::sentences;
-use crate::features::knob;
 use crate::item::{Item, Kind};
 use crate::typo::mistype;
 
@@ -58,25 +57,27 @@ const ASK: &[&str] = &[
     "Are {} dangerous?",
 ];
 
-/// One form of an item; `peers` are other topics of its domain.
-pub(super) fn view(item: &Item, peers: &[&str], rng: &mut Rng) -> String {
+/// One form of an item; `peers` are other topics of its domain, `typos` the
+/// share of forms that are mistyped.
+pub(super) fn view(item: &Item, peers: &[&str], typos: f32, rng: &mut Rng) -> String {
     let text = match item.kind {
         Kind::Question => question(item, rng),
         Kind::Topic | Kind::Heading => ask(&item.text, peers, rng),
         Kind::Passage | Kind::Answer => part(&item.text, rng),
         Kind::Said | Kind::Example | Kind::Exercise | Kind::Aside => item.text.clone(),
     };
-    match rng.u8(..100) {
-        p if f32::from(p) < knob("TYPO", 15.0) => mistype(&text, 0.2, rng),
-        _ => text,
+    match rng.f32() < typos {
+        true => mistype(&text, 0.2, rng),
+        false => text,
     }
 }
 
+/// Alone most often, as it is asked.
 fn question(item: &Item, rng: &mut Rng) -> String {
-    match rng.f32() {
-        x if x < knob("VWHOLE", 0.25) => item.whole(),
-        x if x < knob("VWHOLE", 0.25) + knob("VALONE", 0.5) => item.text.clone(),
-        x if x < knob("VWHOLE", 0.25) + knob("VALONE", 0.5) + knob("VSOME", 0.15) => {
+    match rng.u8(..100) {
+        0..50 => item.text.clone(),
+        50..75 => item.whole(),
+        75..90 => {
             let some = item.options.iter().filter(|_| rng.bool());
             some.fold(item.text.clone(), |text, option| format!("{text}\n{option}"))
         }
