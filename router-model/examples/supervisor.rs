@@ -49,13 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         env("DECAY", &mut set.decay);
         env("SMOOTH", &mut set.smoothing);
         env("TYPO", &mut set.typos);
-        let (mut coll, mut own, mut extra, mut fast) = (40.0, 0.0, 4.0, 0.0);
-        env("COLL", &mut coll);
-        env("OWN", &mut own);
-        env("EXTRA", &mut extra);
+        let mut fast = 0.0;
         env("FAST", &mut fast);
-        (set.collection, set.own_columns, set.extra_columns) =
-            (coll as usize, own > 0.0, extra as usize);
         train.refit = fast == 0.0;
         let report = train::train(&train, &domains, &mut progress)?;
         let h = report.weights.header();
