@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use config::{Bytes, Device, Precision};
+use router_model::Stage;
 use router_model::train::Source;
 use surgery::Surgery;
 
@@ -182,7 +183,7 @@ pub enum Supervisor {
     /// Measure accuracy, calibration and abstention
     #[command(after_help = "Example:\n  \
         collegium supervisor evaluate --data held-out.jsonl\n  \
-        collegium supervisor evaluate --data held-out.jsonl --ood ood.jsonl --out report/")]
+        collegium supervisor evaluate --data held-out.jsonl --typos 0.2 --ood ood.jsonl --out report/")]
     Evaluate(JudgeArgs),
     /// Show what a domain's file would do before it is used: whom it will be confused with, what is wrong
     #[command(after_help = "Example:\n  \
@@ -199,9 +200,10 @@ pub struct TrainArgs {
     /// Labelled lines, a book, or a folder of them; DOMAIN= where the lines do not say; may be given several times
     #[arg(long, value_name = "[DOMAIN=]FILE", required = true)]
     pub data: Vec<Source>,
+    /// The same files and seed give the same bytes [default: 1]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Passes over the data
+    /// Passes over the data [default: 8]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
     /// Folder for weights and report
@@ -239,13 +241,27 @@ pub struct JudgeArgs {
     /// Ask the questions without their options
     #[arg(long)]
     pub without_options: bool,
-    /// Share of letters that are mistyped
-    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    /// Share of words longer than three letters of which two neighbouring letters change places, 0 to 1
+    #[arg(long, value_name = "RATE", default_value_t = 0.0, value_parser = share)]
     pub typos: f64,
+    /// Which stages answer: lexical, or both [default: what this build ships]
+    #[arg(long, value_name = "lexical|both")]
+    pub stage: Option<Stage>,
+    /// Texts of no domain, one a line, plain or as {"text": …}: how well they are told from the questions
+    #[arg(long, value_name = "FILE")]
+    pub ood: Option<PathBuf>,
+    /// Of the typos
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]
     pub report: supervisor::report::ReportArgs,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a number between 0 and 1 is expected".to_owned()),
+    }
 }
 
 fn temperature(text: &str) -> Result<f32, String> {
@@ -301,6 +317,9 @@ mod tests {
         check("specialists list", "List(");
         check("supervisor improve", "--data");
         check("supervisor improve --rollback", "rollback: true");
+        check("supervisor evaluate --data a --stage both", "stage: Some(Both)");
+        check("supervisor evaluate --data a --stage all", "lexical or both");
+        check("supervisor evaluate --data a --typos 2", "between 0 and 1");
         check("pull x", "unrecognized subcommand");
     }
 

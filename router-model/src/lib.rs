@@ -23,6 +23,7 @@
 
 mod calibrate;
 mod decision;
+mod encoder;
 mod error;
 pub mod evaluate;
 mod features;
@@ -34,14 +35,19 @@ pub mod lint;
 pub mod outcome;
 mod query;
 pub mod report;
+mod stages;
 mod supervisor;
 mod text;
 pub mod train;
 mod typo;
+mod vocabulary;
 mod weights;
 
-pub use decision::{Alternative, Decision, Evidence, Rule};
+pub use calibrate::Heat;
+pub use decision::{Alternative, Decision, Evidence, Reason, Rule};
+pub use encoder::Encoder;
 pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};
+pub use stages::{Mix, Stage};
 pub use supervisor::Supervisor;
-pub use weights::{Header, Weights};
+pub use weights::{Header, Output, Weights};

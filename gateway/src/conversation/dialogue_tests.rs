@@ -51,6 +51,7 @@ fn judge(query: &Query) -> Decision {
         alternatives,
         evidence: vec![Evidence { text: "a word".into(), weight: 1.0 }],
         micros: 1,
+        ..Decision::default()
     }
 }
 

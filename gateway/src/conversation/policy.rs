@@ -160,15 +160,7 @@ pub fn with_tools(word: Decision, code: &str, tools: &[String], threshold: f32) 
 
 /// The word of a rule that asks no supervisor.
 pub fn ruled(rule: Rule, domain: Option<String>, confidence: f32) -> Decision {
-    Decision {
-        domain,
-        confidence,
-        abstained: rule == Rule::Abstained,
-        rule,
-        alternatives: Vec::new(),
-        evidence: Vec::new(),
-        micros: 0,
-    }
+    Decision { domain, confidence, abstained: rule == Rule::Abstained, rule, ..Decision::default() }
 }
 
 #[cfg(test)]
@@ -189,8 +181,8 @@ mod tests {
             abstained: best.is_none(),
             rule: if best.is_some() { Rule::Classifier } else { Rule::Abstained },
             alternatives,
-            evidence: Vec::new(),
             micros: 1,
+            ..Decision::default()
         }
     }
 
