@@ -72,6 +72,9 @@ class Encoder(nn.Module):
         for name, tensor in self.published().items():
             tensor.copy_(base[name])
         self.kind.copy_(base["embeddings.token_type_embeddings.weight"][0])
+        if "classifier.weight" in base:
+            self.head.weight.copy_(base["classifier.weight"])
+            self.head.bias.copy_(base["classifier.bias"])
 
     def forward(self, ids, lengths, frozen: int = 0):
         """Logits [batch, labels]; the embeddings and `frozen` layers take no gradient."""
