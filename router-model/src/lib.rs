@@ -23,12 +23,14 @@
 
 mod calibrate;
 mod decision;
+mod encoder;
 mod error;
 pub mod evaluate;
 mod features;
 mod head;
 mod item;
 mod query;
+mod stages;
 mod supervisor;
 mod text;
 pub mod train;
@@ -36,7 +38,9 @@ mod typo;
 mod weights;
 
 pub use decision::{Alternative, Decision, Evidence, Rule};
+pub use encoder::Encoder;
 pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};
+pub use stages::{Mix, Stage};
 pub use supervisor::Supervisor;
 pub use weights::{Header, Weights};

@@ -6,9 +6,11 @@ use config::Domains;
 
 use crate::calibrate::softmax;
 use crate::decision::{Alternative, Decision, Evidence, Rule};
+use crate::encoder::Encoder;
 use crate::features::Features;
 use crate::head::{Head, LEAST_EXAMPLES, Seen};
 use crate::query::{Query, shares};
+use crate::stages;
 use crate::{SupervisorError, Weights};
 
 /// Pieces of evidence in a decision: what a person reads at a glance.
@@ -23,11 +25,14 @@ pub struct Supervisor {
     /// Domains that may be chosen.
     enabled: Vec<String>,
     threshold: f32,
+    /// The second stage, where there is one.
+    encoder: Option<Box<dyn Encoder>>,
 }
 
 /// One turn, read.
 struct Read {
     seen: Seen,
+    /// Calibrated: a softmax of them gives probabilities.
     logits: Vec<f32>,
     share: f32,
 }
@@ -53,7 +58,7 @@ impl Supervisor {
             return Err(SupervisorError::Threshold { threshold });
         }
         let enabled: Vec<String> = domains.enabled().map(|d| d.id.clone()).collect();
-        let mut sup = Supervisor { weights, heads: Vec::new(), enabled, threshold };
+        let mut sup = Supervisor { weights, heads: Vec::new(), enabled, threshold, encoder: None };
         let labels = &sup.weights.header().labels;
         let mut heads = Vec::new();
         for domain in domains.enabled().filter(|domain| !labels.contains(&domain.id)) {
@@ -72,6 +77,12 @@ impl Supervisor {
         }
         sup.heads = heads;
         Ok(sup)
+    }
+
+    /// Adds the second stage, which is asked where the first is unsure.
+    pub fn with_encoder(mut self, encoder: Box<dyn Encoder>) -> Supervisor {
+        self.encoder = Some(encoder);
+        self
     }
 
     pub fn threshold(&self) -> f32 {
@@ -130,7 +141,13 @@ impl Supervisor {
         let header = self.weights.header();
         let features = Features::new(text, header.buckets);
         let logits = self.weights.logits(&features);
-        let probabilities = softmax(&logits, header.temperature);
+        let mut logits: Vec<f32> = logits.iter().map(|z| z / header.temperature).collect();
+        let mut probabilities = softmax(&logits, 1.0);
+        let sure = probabilities.iter().copied().fold(0f32, f32::max);
+        if let Some(encoder) = self.encoder.as_deref().filter(|e| sure < e.mix().below) {
+            logits = stages::combine(&logits, encoder, text);
+            probabilities = softmax(&logits, 1.0);
+        }
         Read { seen: Seen { features, probabilities }, logits, share }
     }
 
@@ -146,7 +163,7 @@ impl Supervisor {
         };
         let odds: Vec<f32> = self.heads.iter().map(odds).collect();
         let all = 1.0 + odds.iter().sum::<f32>();
-        let trained = header.labels.iter().zip(softmax(&logits, header.temperature));
+        let trained = header.labels.iter().zip(softmax(&logits, 1.0));
         let learnt = self.heads.iter().map(|head| &head.domain).zip(odds);
         let alternative = |(domain, share): (&String, f32)| Alternative {
             domain: domain.clone(),
