@@ -4,11 +4,12 @@ Tensor names are those of the published safetensors file without its prefix, so
 that one reader serves both; the head's are `classifier.weight` and `.bias`.
 """
 
+import json
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
@@ -87,6 +88,23 @@ class Encoder(nn.Module):
                 x = layer(x, mask)
         x = x.float() * there[:, :, None]
         return self.head(x.sum(1) / lengths[:, None])
+
+
+def save(net: Encoder, file: Path):
+    """As the published model, and the head as `classifier`."""
+    tensors = net.published() | {
+        "embeddings.token_type_embeddings.weight": torch.stack([net.kind, torch.zeros(D)]),
+        "classifier.weight": net.head.weight, "classifier.bias": net.head.bias,
+    }  # fmt: skip
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+
+
+def save_config(folder: Path, vocabulary: int, positions: int):
+    config = {
+        "model_type": "bert", "hidden_size": D, "num_attention_heads": HEADS, "num_hidden_layers": LAYERS,
+        "intermediate_size": FF, "layer_norm_eps": EPS, "vocab_size": vocabulary, "max_position_embeddings": positions,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
 def load(folder: Path, labels: int) -> tuple[Encoder, Tokenizer]:

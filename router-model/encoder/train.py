@@ -31,7 +31,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 import data
 import model as m
@@ -154,10 +153,9 @@ def main():
             z = m.logits(net, m.encode(tokens, [i.text for i in quick], 64))
             right = (z.argmax(1) == torch.tensor([i.label for i in quick])).float().mean()
             print(f"step {step}: {right:.4f} of {len(quick)} of the tuning tenth", flush=True)
-    save_file({n: p.detach().contiguous() for n, p in net.published().items()}
-              | {"embeddings.token_type_embeddings.weight": torch.stack([net.kind, net.kind]).detach(),
-                 "classifier.weight": net.head.weight.detach(), "classifier.bias": net.head.bias.detach()},
-              o.out / "model.safetensors")  # fmt: skip
+    m.save(net, o.out / "model.safetensors")
+    m.save_config(o.out, net.words.num_embeddings, net.places.num_embeddings)
+    shutil.copy(o.base / "vocab.txt", o.out)
     shutil.copy(o.base / "tokenizer.json", o.out)
     (o.out / "labels.json").write_text(json.dumps(labels))
     report = {"steps": steps, "minutes": spent / 60, "seed": o.seed, "questions": parts}

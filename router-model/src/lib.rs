@@ -38,7 +38,7 @@ mod typo;
 mod weights;
 
 pub use decision::{Alternative, Decision, Evidence, Rule};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, EncoderError, MiniLm};
 pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};
 pub use stages::{Mix, Stage};
