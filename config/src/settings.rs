@@ -22,6 +22,7 @@ pub(crate) const KEYS: &[&str] = &[
     "memory.missing",
     "supervisor.threshold",
     "supervisor.fallback",
+    "supervisor.encoder",
     "serving.circles",
     "serving.lookup",
     "traffic.record",
@@ -82,6 +83,19 @@ pub struct Supervisor {
     /// The domain that answers when the supervisor abstains; `None` is the
     /// generalist.
     pub fallback: Option<String>,
+    pub encoder: Encoder,
+}
+
+/// The supervisor's second stage.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Encoder {
+    /// The one inside the binary, if it was built with one.
+    #[default]
+    Shipped,
+    /// None: the lexical stage decides alone.
+    Off,
+    /// A file or folder.
+    Path(PathBuf),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -143,7 +157,7 @@ impl Default for Memory {
 
 impl Default for Supervisor {
     fn default() -> Supervisor {
-        Supervisor { threshold: 0.5, fallback: None }
+        Supervisor { threshold: 0.5, fallback: None, encoder: Encoder::default() }
     }
 }
 
@@ -212,6 +226,15 @@ pub(crate) fn parse(file: &str, text: &str, folder: &Path) -> Result<Config, Con
     let share = |key| r.number(key, "a number from 0 to 1", |n| (0.0..=1.0).contains(&n));
     set(&mut supervisor.threshold, share("supervisor.threshold")?);
     supervisor.fallback = r.text("supervisor.fallback")?;
+    match r.text("supervisor.encoder")?.as_deref() {
+        None => {}
+        Some("shipped") => supervisor.encoder = Encoder::Shipped,
+        Some("off") => supervisor.encoder = Encoder::Off,
+        Some("") => {
+            return Err(r.refuse("supervisor.encoder", "\"shipped\", \"off\" or a path"));
+        }
+        Some(path) => supervisor.encoder = Encoder::Path(path.into()),
+    }
     set(&mut serving.circles, circles(&r, "serving.circles")?);
     set(&mut serving.lookup, r.flag("serving.lookup")?);
     set(&mut traffic.record, r.flag("traffic.record")?);
@@ -287,6 +310,8 @@ mod tests {
         check("memory.missing = 'renormalise'", "missing: Renormalise");
         check("supervisor.threshold = 1", "threshold: 1.0");
         check("supervisor.fallback = 'math'", r#"fallback: Some("math")"#);
+        check("supervisor.encoder = 'off'", "encoder: Off");
+        check("supervisor.encoder = 'models/minilm'", r#"encoder: Path("models/minilm")"#);
         check("serving.circles = 'off'", "circles: Off");
         check("serving.lookup = false", "lookup: false");
         check("traffic.record = true", "record: true");
@@ -334,6 +359,7 @@ mod tests {
         check("server.max_queue = 0", "it must be a whole number of at least 1");
         check("server.keys = ['a', 2]", "it must be a list of texts");
         check("supervisor.threshold = 1.5", "is 1.5; it must be a number from 0 to 1");
+        check("supervisor.encoder = ''", "\"shipped\", \"off\" or a path");
         check("supervisor.threshold = nan", "is nan; it must be a number from 0 to 1");
         check("autopilot.keep = 0", "is 0; it must be above 0 and at most 1");
         check("serving.circles = 'on'", "it must be \"off\", \"end\" or \"retry\"");

@@ -68,7 +68,7 @@ impl College {
     ) -> Result<Arc<Self>, StartError> {
         let Loaded { config, domains, .. } = loaded;
         let model = start::model_at_once(config.parent.path.as_deref(), home)?;
-        let supervisor = Supervisor::shipped(&domains, config.supervisor.threshold)?;
+        let supervisor = Supervisor::configured(&domains, &config.supervisor)?;
         let kv_precision = config.memory.kv_type;
         let mut options = EngineOptions {
             kv_precision,

@@ -92,11 +92,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("{}", serde_json::to_string(&mix)?);
     let show = |name: &str, both: &[Both]| {
-        for (stage, mix) in [("lexical", alone), ("both", mix), ("always both", Mix { below: 2.0, ..mix })] {
+        for (stage, mix) in
+            [("lexical", alone), ("both", mix), ("always both", Mix { below: 2.0, ..mix })]
+        {
             let s = score(both, mix);
             eprintln!(
                 "{name:>12} {stage:>12}: {} questions, accuracy {:.4}, at 90 % {:.4}, ece {:.4}, asked {:.3}",
-                both.len(), s.accuracy, s.at_90, s.ece, s.asked
+                both.len(),
+                s.accuracy,
+                s.at_90,
+                s.ece,
+                s.asked
             );
         }
     };

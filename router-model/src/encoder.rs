@@ -56,6 +56,22 @@ impl std::fmt::Debug for dyn Encoder {
     }
 }
 
+/// The encoder that the configuration asks for.  A build without the feature
+/// `encoder` ships none, and "shipped" is none.
+pub(crate) fn configured(
+    which: &config::Encoder,
+    labels: &[String],
+) -> Result<Option<Box<dyn Encoder>>, EncoderError> {
+    Ok(match which {
+        config::Encoder::Off => None,
+        #[cfg(feature = "encoder")]
+        config::Encoder::Shipped => Some(Box::new(MiniLm::shipped(labels)?)),
+        #[cfg(not(feature = "encoder"))]
+        config::Encoder::Shipped => None,
+        config::Encoder::Path(path) => Some(Box::new(MiniLm::open(path, labels)?)),
+    })
+}
+
 /// Tokens of a text that are read; more cost time and, in questions, tell little.
 pub const MOST_TOKENS: usize = 128;
 
@@ -95,7 +111,8 @@ impl MiniLm {
     /// [`EncoderError`] says what is missing, damaged, of another version, or of
     /// another shape.
     pub fn open(path: &Path, labels: &[String]) -> Result<MiniLm, EncoderError> {
-        let known = if path.is_dir() { folder::read(path)? } else { file::read(&Gguf::open(path)?)? };
+        let known =
+            if path.is_dir() { folder::read(path)? } else { file::read(&Gguf::open(path)?)? };
         MiniLm::new(known, labels)
     }
 

@@ -6,7 +6,7 @@ use config::Domains;
 
 use crate::calibrate::softmax;
 use crate::decision::{Alternative, Decision, Evidence, Rule};
-use crate::encoder::Encoder;
+use crate::encoder::{self, Encoder};
 use crate::features::Features;
 use crate::head::{Head, LEAST_EXAMPLES, Seen};
 use crate::query::{Query, shares};
@@ -46,6 +46,23 @@ impl Supervisor {
     /// too few examples to be learnt.
     pub fn shipped(domains: &Domains, threshold: f32) -> Result<Supervisor, SupervisorError> {
         Supervisor::new(Weights::shipped()?, domains, threshold)
+    }
+
+    /// The shipped weights with the second stage that the configuration names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Supervisor::shipped`], and where the encoder cannot be used.
+    pub fn configured(
+        domains: &Domains,
+        settings: &config::Supervisor,
+    ) -> Result<Supervisor, SupervisorError> {
+        let supervisor = Supervisor::shipped(domains, settings.threshold)?;
+        let encoder = encoder::configured(&settings.encoder, &supervisor.weights.header().labels)?;
+        Ok(match encoder {
+            Some(encoder) => supervisor.with_encoder(encoder),
+            None => supervisor,
+        })
     }
 
     /// As [`Supervisor::shipped`], with other weights.

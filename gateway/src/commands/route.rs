@@ -18,8 +18,8 @@ pub fn run(cli: &Cli, args: &cli::Route) -> Result<(), Failure> {
     let text = text_of(&args.text)?;
     let (loaded, home) = settings(cli)?;
     let config = &loaded.config;
-    let supervisor = Supervisor::shipped(&loaded.domains, config.supervisor.threshold)
-        .map_err(StartError::from)?;
+    let supervisor =
+        Supervisor::configured(&loaded.domains, &config.supervisor).map_err(StartError::from)?;
     let model = start::model(config.parent.path.as_deref(), &home)?;
     let disabled = &config.specialists.disabled;
     let registry = Registry::open(&home, model.shape(), model.parent(), disabled);

@@ -20,10 +20,14 @@ pub enum EncoderError {
     Missing { name: String },
     #[error("tensor \"{name}\" cannot be used: {why}")]
     Tensor { name: String, why: String },
-    #[error("the tensors' checksum is {got:016x}, the header says {want:016x}; the file is damaged")]
+    #[error(
+        "the tensors' checksum is {got:016x}, the header says {want:016x}; the file is damaged"
+    )]
     Checksum { got: u64, want: u64 },
     #[error("{path}: not a model's safetensors: {why}")]
     Safetensors { path: PathBuf, why: String },
-    #[error("the encoder knows [{got}], the lexical weights [{want}]; train both on the same domains")]
+    #[error(
+        "the encoder knows [{got}], the lexical weights [{want}]; train both on the same domains"
+    )]
     Labels { got: String, want: String },
 }

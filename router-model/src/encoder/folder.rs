@@ -31,9 +31,8 @@ pub(super) fn read(folder: &Path) -> Result<Known, EncoderError> {
     let path = folder.join("model.safetensors");
     let fail = |source| EncoderError::Read { path: path.clone(), source };
     let mapping = Arc::new(Mapping::open(&path).map_err(fail)?);
-    let tensors = SafeTensors::deserialize(mapping.bytes()).map_err(|err| {
-        EncoderError::Safetensors { path: path.clone(), why: err.to_string() }
-    })?;
+    let tensors = SafeTensors::deserialize(mapping.bytes())
+        .map_err(|err| EncoderError::Safetensors { path: path.clone(), why: err.to_string() })?;
     let config: Config = json(&folder.join("config.json"))?;
     let labels: Vec<String> = json(&folder.join("labels.json"))?;
     let mix = match folder.join("mix.json") {
