@@ -34,6 +34,6 @@ pub use error::ConfigError;
 pub use load::{Loaded, home, load, shipped};
 pub use precision::{BadPrecision, Precision};
 pub use settings::{
-    Autopilot, Config, Memory, Parent, Server, Serving, Specialists, Supervisor, Traffic,
+    Autopilot, Config, Encoder, Memory, Parent, Server, Serving, Specialists, Supervisor, Traffic,
     shipped_text,
 };
