@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use config::{Bytes, Device, Precision};
+use router_model::Stage;
 use router_model::train::Source;
 use surgery::Surgery;
 
@@ -171,7 +172,8 @@ pub enum Supervisor {
     Train(TrainArgs),
     /// Measure accuracy, calibration and abstention
     #[command(after_help = "Example:\n  \
-        collegium supervisor evaluate --data held-out.jsonl")]
+        collegium supervisor evaluate --data held-out.jsonl\n  \
+        collegium supervisor evaluate --data held-out.jsonl --typos 0.2 --ood chat.txt --json")]
     Evaluate(JudgeArgs),
 }
 
@@ -180,9 +182,10 @@ pub struct TrainArgs {
     /// Labelled lines, a book, or a folder of them; DOMAIN= where the lines do not say; may be given several times
     #[arg(long, value_name = "[DOMAIN=]FILE", required = true)]
     pub data: Vec<Source>,
+    /// The same files and seed give the same bytes [default: 1]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Passes over the data
+    /// Passes over the data [default: 8]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
     /// Folder for weights and report
@@ -204,11 +207,25 @@ pub struct JudgeArgs {
     /// Ask the questions without their options
     #[arg(long)]
     pub without_options: bool,
-    /// Share of letters that are mistyped
-    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    /// Share of words longer than three letters of which two neighbouring letters change places, 0 to 1
+    #[arg(long, value_name = "RATE", default_value_t = 0.0, value_parser = share)]
     pub typos: f64,
+    /// Which stages answer: lexical, or both [default: what this build ships]
+    #[arg(long, value_name = "lexical|both")]
+    pub stage: Option<Stage>,
+    /// Texts of no domain, one a line, plain or as {"text": …}: how well they are told from the questions
+    #[arg(long, value_name = "FILE")]
+    pub ood: Option<PathBuf>,
+    /// Of the typos
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a number between 0 and 1 is expected".to_owned()),
+    }
 }
 
 fn temperature(text: &str) -> Result<f32, String> {
@@ -262,6 +279,9 @@ mod tests {
         check("surgery mask --profile p --out m --keep 4 --for llama.cpp", "runtime: LlamaCpp");
         check("surgery verify", "--specialist");
         check("specialists list", "List(");
+        check("supervisor evaluate --data a --stage both", "stage: Some(Both)");
+        check("supervisor evaluate --data a --stage all", "lexical or both");
+        check("supervisor evaluate --data a --typos 2", "between 0 and 1");
         check("pull x", "unrecognized subcommand");
     }
 

@@ -38,7 +38,44 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config::Loaded { config, domains, .. } = config::load(None)?;
     let mut progress = |done: u64, total: u64, what: &str| eprint!("\r{what} {done} of {total}   ");
     if command == "train" {
+        let env = |name: &str, to: &mut f32| {
+            if let Some(x) = std::env::var(name).ok().and_then(|x| x.parse().ok()) {
+                *to = x;
+            }
+        };
+        let set = &mut train.settings;
+        env("RATE", &mut set.rate);
+        env("ARATE", &mut set.output_rate);
+        env("DECAY", &mut set.decay);
+        env("SMOOTH", &mut set.smoothing);
+        env("TYPO", &mut set.typos);
+        let (mut coll, mut own, mut extra, mut fast) = (40.0, 0.0, 4.0, 0.0);
+        env("COLL", &mut coll);
+        env("OWN", &mut own);
+        env("EXTRA", &mut extra);
+        env("FAST", &mut fast);
+        (set.collection, set.own_columns, set.extra_columns) =
+            (coll as usize, own > 0.0, extra as usize);
+        train.refit = fast == 0.0;
         let report = train::train(&train, &domains, &mut progress)?;
+        let h = report.weights.header();
+        eprintln!(
+            "\nDEV n {} alone {:.4}/{:.4} ece {:.3} typos {:.4} ood {:?} | {:?} set {} fam {} cols {} outs {} {:.0}s",
+            report.tune.n,
+            report.tune.accuracy,
+            report.tune.accuracy_at_90,
+            report.tune.ece,
+            report.tune_typos.accuracy,
+            report.tune.ood_auc,
+            h.heat,
+            h.set_from,
+            h.familiar_from,
+            h.scales.len(),
+            h.outputs.len(),
+            report.seconds
+        );
+        let j5 = Supervisor::new(report.weights.clone(), &domains, 0.5)?;
+        eprintln!("threshold {}", j5.threshold());
         let out = out.ok_or("--out is missing")?;
         fs::create_dir_all(&out)?;
         fs::write(Path::new(&out).join("lexical.bin"), report.weights.write())?;

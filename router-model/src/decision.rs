@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Where a query goes, how sure that is, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// An enabled domain's id; `None` is an abstention.
     pub domain: Option<String>,
@@ -13,6 +13,19 @@ pub struct Decision {
     pub confidence: f32,
     pub abstained: bool,
     pub rule: Rule,
+    /// Why the supervisor abstained; absent where it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// How far the likeliest alternative is ahead of the next, in probability.
+    #[serde(default)]
+    pub margin: f32,
+    /// The conformal set: on questions like the held-out ones, the right label is
+    /// among these as often as the weights' header says (nine in ten).
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// The probability that the text is like anything seen in training, 0 to 1.
+    #[serde(default)]
+    pub familiarity: f32,
     /// Every label with its probability, likeliest first; they sum to 1.  Labels
     /// that are not routed to (`other`, disabled domains) are among them.
     pub alternatives: Vec<Alternative>,
@@ -24,10 +37,11 @@ pub struct Decision {
 
 /// Which rule decided.  The supervisor itself knows the first two; the others
 /// are the gateway's, which sees conversations, keys and feedback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
     Classifier,
+    #[default]
     Abstained,
     /// The conversation stays where it is.
     Sticky,
@@ -39,6 +53,22 @@ pub enum Rule {
     Pinned,
     /// An editor's completion of code.
     Code,
+}
+
+/// Why no domain was chosen; the first that holds, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Nothing was said, or only a greeting.
+    Empty,
+    /// Unlike anything seen: small talk, another language, noise.
+    Unfamiliar,
+    /// The likeliest label is below the threshold.
+    Unsure,
+    /// More than one label, or none, is in the conformal set.
+    Ambiguous,
+    /// The likeliest label is `other`, or a domain that is not enabled.
+    NotRouted,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

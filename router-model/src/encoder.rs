@@ -101,7 +101,7 @@ impl MiniLm {
     #[cfg(feature = "encoder")]
     pub fn shipped(labels: &[String]) -> Result<MiniLm, EncoderError> {
         let file = Gguf::embedded("(embedded encoder)", shipped::bytes())?;
-        MiniLm::new(file::read(&file)?, labels)
+        Ok(MiniLm::new(file::read(&file)?, labels)?.with_mix(shipped::mix()?))
     }
 
     /// A file as `export.py` writes it, or a folder as `train.py` does.

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::calibrate::{self, Guess};
-use crate::item::Item;
+use crate::item::{Item, Kind};
 use crate::typo::mistype;
 use crate::{Query, Supervisor, TrainError};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     pub seed: u64,
-    /// Share of letters that are swapped, dropped or doubled.
+    /// Share of words with more than three letters that are mistyped: two
+    /// neighbouring letters change places.
     pub typos: f64,
     /// Ask the question alone, as users do.
     pub without_options: bool,
@@ -37,6 +38,13 @@ pub struct Evaluation {
     pub per_category: BTreeMap<String, Category>,
     pub confusion: Confusion,
     pub latency_us: Latency,
+    /// Area under the curve of confidence, for telling questions from texts of no
+    /// domain; absent where none of one sort was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ood_auc: Option<f64>,
+    /// Share of the texts of no domain that it abstained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ood_abstained: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -98,7 +106,8 @@ fn guess(asked: &Asked) -> Guess {
     Guess { confidence: asked.confidence, right: asked.guess == asked.truth }
 }
 
-/// Asks every item and compares.
+/// Asks every item and compares; texts of no domain (`Kind::Aside`) are only
+/// compared with the others by how sure it is of them.
 ///
 /// # Errors
 ///
@@ -108,10 +117,13 @@ pub fn evaluate(
     items: &[&Item],
     options: &Options,
 ) -> Result<Evaluation, TrainError> {
+    let (strange, items): (Vec<&Item>, Vec<&Item>) =
+        items.iter().copied().partition(|item| item.kind == Kind::Aside);
     if items.is_empty() {
         return Err(TrainError::NothingHeldOut { what: "measurement" });
     }
-    let asked = ask(sup, items, options);
+    let asked = ask(sup, &items, options);
+    let strange = ask(sup, &strange, options);
     let guesses: Vec<Guess> = asked.iter().map(guess).collect();
     let decided: Vec<Guess> = asked.iter().filter(|a| !a.abstained).map(guess).collect();
     let abstained = asked.iter().filter(|a| a.abstained).count();
@@ -128,7 +140,14 @@ pub fn evaluate(
         per_category: per_category(&asked),
         confusion: confusion(&asked),
         latency_us: Latency { p50: at(0.5), p99: at(0.99) },
+        ood_auc: calibrate::auc(&confidences(&asked), &confidences(&strange)),
+        ood_abstained: (!strange.is_empty())
+            .then(|| strange.iter().filter(|a| a.abstained).count() as f64 / strange.len() as f64),
     })
+}
+
+fn confidences(asked: &[Asked]) -> Vec<f32> {
+    asked.iter().map(|one| one.confidence).collect()
 }
 
 fn per_category(asked: &[Asked]) -> BTreeMap<String, Category> {

@@ -47,7 +47,7 @@ impl Head {
     pub(crate) fn learn(domain: &str, own: &[Seen], others: &[Seen], weights: &Weights) -> Head {
         let mut index = Vec::new();
         for (example, seen) in own.iter().enumerate() {
-            let vector = vector(&seen.features, weights);
+            let vector = vector(&seen.features);
             index.extend(vector.into_iter().map(|(bucket, value)| (bucket, example as u32, value)));
         }
         index.sort_by_key(|(bucket, example, _)| (*bucket, *example));
@@ -69,16 +69,15 @@ impl Head {
             profile,
             fit: [0.0; INPUTS],
         };
-        let left_out =
-            own.iter().enumerate().map(|(at, seen)| (head.inputs(seen, weights, Some(at)), true));
-        let rest = others.iter().map(|seen| (head.inputs(seen, weights, None), false));
+        let left_out = own.iter().enumerate().map(|(at, seen)| (head.inputs(seen, Some(at)), true));
+        let rest = others.iter().map(|seen| (head.inputs(seen, None), false));
         head.fit = regress(&left_out.chain(rest).collect::<Vec<_>>());
         head
     }
 
     /// The odds that a text belongs here rather than to any trained label.
-    pub(crate) fn odds(&self, seen: &Seen, weights: &Weights) -> f32 {
-        let inputs = self.inputs(seen, weights, None);
+    pub(crate) fn odds(&self, seen: &Seen) -> f32 {
+        let inputs = self.inputs(seen, None);
         let log_odds: f32 = inputs.iter().zip(&self.fit).map(|(x, w)| x * w).sum();
         log_odds.clamp(-2.0 * MOST_LOG_ODDS, MOST_LOG_ODDS).exp()
     }
@@ -87,11 +86,10 @@ impl Head {
     pub(crate) fn likeness<'a>(
         &'a self,
         features: &'a Features,
-        weights: &'a Weights,
     ) -> impl Iterator<Item = (u32, f32)> + 'a {
         features.list.iter().map(move |f| {
             let all: f32 = self.at(f.bucket).iter().map(|(_, _, value)| value).sum();
-            (f.unit, all / self.norm * f.value * weights.rarity(f.bucket))
+            (f.unit, all / self.norm * f.value)
         })
     }
 
@@ -102,9 +100,9 @@ impl Head {
     }
 
     /// The inputs for a text, as if example `without` were not one.
-    fn inputs(&self, seen: &Seen, weights: &Weights, without: Option<usize>) -> [f32; INPUTS] {
+    fn inputs(&self, seen: &Seen, without: Option<usize>) -> [f32; INPUTS] {
         let mut likeness = vec![0f32; self.examples];
-        for (bucket, value) in vector(&seen.features, weights) {
+        for (bucket, value) in vector(&seen.features) {
             for (_, example, own) in self.at(bucket) {
                 likeness[*example as usize] += value * own;
             }
@@ -119,10 +117,9 @@ impl Head {
     }
 }
 
-/// Rare n-grams count more; length 1.
-fn vector(features: &Features, weights: &Weights) -> Vec<(u32, f32)> {
-    let mut vector: Vec<(u32, f32)> =
-        features.list.iter().map(|f| (f.bucket, f.value * weights.rarity(f.bucket))).collect();
+/// Length 1; rare n-grams count more.
+fn vector(features: &Features) -> Vec<(u32, f32)> {
+    let mut vector: Vec<(u32, f32)> = features.list.iter().map(|f| (f.bucket, f.value)).collect();
     let length = vector.iter().map(|(_, value)| value * value).sum::<f32>().sqrt();
     if length > 0.0 {
         vector.iter_mut().for_each(|(_, value)| *value /= length);

@@ -22,6 +22,8 @@ pub enum Kind {
     Answer,
     /// A few sentences of a book.
     Passage,
+    /// Of no domain: small talk, another language, noise.
+    Aside,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
         Kind::Exercise,
         Kind::Answer,
         Kind::Passage,
+        Kind::Aside,
     ];
 
     /// How much one showing counts, found on the tuning tenth.  Users ask; they
@@ -41,6 +44,7 @@ impl Kind {
     pub(crate) fn weight(self) -> f32 {
         match self {
             Kind::Said | Kind::Example | Kind::Topic => 6.0,
+            Kind::Aside => 3.0,
             Kind::Question => 1.0,
             Kind::Answer | Kind::Exercise | Kind::Heading => 0.1,
             Kind::Passage => 0.02,
@@ -60,6 +64,8 @@ pub struct Item {
     pub own_label: bool,
     /// `question_id`: an answer belongs to the question with the same one.
     pub question: Option<i64>,
+    /// `src`: the collection that a benchmark took the question from.
+    pub source: Option<String>,
 }
 
 impl Item {

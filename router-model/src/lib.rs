@@ -35,12 +35,14 @@ mod supervisor;
 mod text;
 pub mod train;
 mod typo;
+mod vocabulary;
 mod weights;
 
-pub use decision::{Alternative, Decision, Evidence, Rule};
+pub use calibrate::Heat;
+pub use decision::{Alternative, Decision, Evidence, Reason, Rule};
 pub use encoder::{Encoder, EncoderError, MiniLm};
 pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};
 pub use stages::{Mix, Stage};
 pub use supervisor::Supervisor;
-pub use weights::{Header, Weights};
+pub use weights::{Header, Output, Weights};

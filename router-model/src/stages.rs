@@ -4,6 +4,8 @@
 //! stage is less sure than [`Mix::below`]; its logits are then added with the
 //! weight that held-out questions gave it.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::Encoder;
@@ -15,6 +17,18 @@ pub enum Stage {
     Lexical,
     #[default]
     Both,
+}
+
+impl FromStr for Stage {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Stage, Self::Err> {
+        match text {
+            "lexical" => Ok(Stage::Lexical),
+            "both" => Ok(Stage::Both),
+            _ => Err("lexical or both is expected"),
+        }
+    }
 }
 
 /// What an encoder counts beside the lexical stage; found on held-out questions

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use config::Domains;
 
-use crate::calibrate::softmax;
-use crate::decision::{Alternative, Decision, Evidence, Rule};
+use crate::calibrate::{self, Said, softmax};
+use crate::decision::{Alternative, Decision, Evidence, Reason, Rule};
 use crate::encoder::{self, Encoder};
 use crate::features::Features;
 use crate::head::{Head, LEAST_EXAMPLES, Seen};
@@ -34,6 +34,9 @@ struct Read {
     seen: Seen,
     /// Calibrated: a softmax of them gives probabilities.
     logits: Vec<f32>,
+    familiarity: f32,
+    /// What the weights' own logits were divided by.
+    temperature: f32,
     share: f32,
 }
 
@@ -57,11 +60,18 @@ impl Supervisor {
         domains: &Domains,
         settings: &config::Supervisor,
     ) -> Result<Supervisor, SupervisorError> {
-        let supervisor = Supervisor::shipped(domains, settings.threshold)?;
-        let encoder = encoder::configured(&settings.encoder, &supervisor.weights.header().labels)?;
-        Ok(match encoder {
-            Some(encoder) => supervisor.with_encoder(encoder),
-            None => supervisor,
+        Supervisor::shipped(domains, settings.threshold)?.with_configured(&settings.encoder)
+    }
+
+    /// Adds the second stage that the configuration names.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Encoder`] where it cannot be used.
+    pub fn with_configured(self, which: &config::Encoder) -> Result<Supervisor, SupervisorError> {
+        Ok(match encoder::configured(which, &self.weights.header().labels)? {
+            Some(encoder) => self.with_encoder(encoder),
+            None => self,
         })
     }
 
@@ -102,6 +112,16 @@ impl Supervisor {
         self
     }
 
+    /// Without the second stage.
+    pub fn lexical(mut self) -> Supervisor {
+        self.encoder = None;
+        self
+    }
+
+    pub fn has_encoder(&self) -> bool {
+        self.encoder.is_some()
+    }
+
     pub fn threshold(&self) -> f32 {
         self.threshold
     }
@@ -122,28 +142,48 @@ impl Supervisor {
     fn judge(&self, query: &Query) -> Decision {
         let turns = self.turns(query);
         if turns.is_empty() {
-            return Decision {
-                domain: None,
-                confidence: 0.0,
-                abstained: true,
-                rule: Rule::Abstained,
-                alternatives: Vec::new(),
-                evidence: Vec::new(),
-                micros: 0,
-            };
+            let reason = Some(Reason::Empty);
+            return Decision { abstained: true, reason, ..Decision::default() };
         }
         let alternatives = self.alternatives(&turns);
         let best = &alternatives[0];
         let confidence = best.probability;
-        let chosen = confidence >= self.threshold && self.enabled.contains(&best.domain);
+        let familiarity = familiarity(&turns);
+        let least = self.weights.header().set_from;
+        let in_set = alternatives.iter().take_while(|a| a.probability >= least);
+        let set: Vec<String> = in_set.map(|a| a.domain.clone()).collect();
+        let reason = self.reason(best, familiarity, set.len());
         Decision {
-            domain: chosen.then(|| best.domain.clone()),
+            domain: reason.is_none().then(|| best.domain.clone()),
             confidence,
-            abstained: !chosen,
-            rule: if chosen { Rule::Classifier } else { Rule::Abstained },
+            abstained: reason.is_some(),
+            rule: if reason.is_none() { Rule::Classifier } else { Rule::Abstained },
+            reason,
+            margin: confidence - alternatives.get(1).map_or(0.0, |next| next.probability),
+            set,
+            familiarity,
             evidence: self.evidence(&turns, &best.domain),
             alternatives,
             micros: 0,
+        }
+    }
+
+    /// Why not to choose the likeliest label; a threshold of zero has no doubts.
+    fn reason(&self, best: &Alternative, familiarity: f32, in_set: usize) -> Option<Reason> {
+        let header = self.weights.header();
+        let doubts = self.threshold > 0.0;
+        // What a head was taught is not strange because the weights never saw it.
+        let learnt = !header.labels.contains(&best.domain);
+        if doubts && familiarity < header.familiar_from && !learnt {
+            Some(Reason::Unfamiliar)
+        } else if best.probability < self.threshold {
+            Some(Reason::Unsure)
+        } else if doubts && in_set != 1 {
+            Some(Reason::Ambiguous)
+        } else if !self.enabled.contains(&best.domain) {
+            Some(Reason::NotRouted)
+        } else {
+            None
         }
     }
 
@@ -156,16 +196,18 @@ impl Supervisor {
 
     fn read(&self, text: &str, share: f32) -> Read {
         let header = self.weights.header();
-        let features = Features::new(text, header.buckets);
-        let logits = self.weights.logits(&features);
-        let mut logits: Vec<f32> = logits.iter().map(|z| z / header.temperature).collect();
+        let features = Features::new(text, self.weights.vocabulary());
+        let (mut logits, familiarity) = self.weights.judge(&features);
+        let said = Said { words: features.words, known: features.known };
+        let temperature = header.heat.at(said);
+        logits.iter_mut().for_each(|z| *z /= temperature);
         let mut probabilities = softmax(&logits, 1.0);
         let sure = probabilities.iter().copied().fold(0f32, f32::max);
         if let Some(encoder) = self.encoder.as_deref().filter(|e| sure < e.mix().below) {
             logits = stages::combine(&logits, encoder, text);
             probabilities = softmax(&logits, 1.0);
         }
-        Read { seen: Seen { features, probabilities }, logits, share }
+        Read { seen: Seen { features, probabilities }, logits, familiarity, temperature, share }
     }
 
     /// Every label and its probability, likeliest first.
@@ -176,11 +218,12 @@ impl Supervisor {
             logits.iter_mut().zip(&turn.logits).for_each(|(sum, z)| *sum += turn.share * z);
         }
         let odds = |head: &Head| -> f32 {
-            turns.iter().map(|turn| turn.share * head.odds(&turn.seen, &self.weights)).sum()
+            turns.iter().map(|turn| turn.share * head.odds(&turn.seen)).sum()
         };
         let odds: Vec<f32> = self.heads.iter().map(odds).collect();
         let all = 1.0 + odds.iter().sum::<f32>();
-        let trained = header.labels.iter().zip(softmax(&logits, 1.0));
+        let trained =
+            header.labels.iter().zip(calibrate::probabilities(&logits, 1.0, familiarity(turns)));
         let learnt = self.heads.iter().map(|head| &head.domain).zip(odds);
         let alternative = |(domain, share): (&String, f32)| Alternative {
             domain: domain.clone(),
@@ -203,8 +246,8 @@ impl Supervisor {
             let features = &turn.seen.features;
             // (unit, weight) of every n-gram; a word and its pieces share a text.
             let moves: Vec<(u32, f32)> = match (label, head) {
-                (Some(label), _) => self.moves(features, label),
-                (None, Some(head)) => head.likeness(features, &self.weights).collect(),
+                (Some(label), _) => self.moves(turn, label),
+                (None, Some(head)) => head.likeness(features).collect(),
                 (None, None) => Vec::new(),
             };
             let mut by_text: Vec<(&str, f32)> =
@@ -223,16 +266,17 @@ impl Supervisor {
         all
     }
 
-    fn moves(&self, features: &Features, label: usize) -> Vec<(u32, f32)> {
-        let header = self.weights.header();
-        let labels = header.labels.len();
-        let above_average = |bucket: u32| {
-            let all: f32 = (0..labels).map(|l| self.weights.weight(bucket, l)).sum();
-            self.weights.weight(bucket, label) - all / labels as f32
-        };
-        let list = features.list.iter();
-        list.map(|f| (f.unit, above_average(f.bucket) * f.value / header.temperature)).collect()
+    fn moves(&self, turn: &Read, label: usize) -> Vec<(u32, f32)> {
+        let features = &turn.seen.features;
+        let direction = self.weights.direction(features, label);
+        let weight = |bucket: u32| self.weights.along(bucket, &direction) / turn.temperature;
+        features.list.iter().map(|f| (f.unit, weight(f.bucket) * f.value)).collect()
     }
+}
+
+/// How far what was said is like anything seen.
+fn familiarity(turns: &[Read]) -> f32 {
+    turns.iter().map(|turn| turn.share * turn.familiarity).sum::<f32>().clamp(0.0, 1.0)
 }
 
 #[cfg(test)]

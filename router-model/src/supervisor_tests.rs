@@ -2,7 +2,7 @@
 
 use config::{Domain, Domains};
 
-use crate::{Query, Role, Rule, Supervisor, SupervisorError, Turn, Weights};
+use crate::{Query, Reason, Role, Rule, Supervisor, SupervisorError, Turn, Weights};
 
 /// The shipped domains and those given, as if an operator had added them.
 fn domains(added: Vec<Domain>) -> Domains {
@@ -96,6 +96,50 @@ fn a_threshold_only_ever_abstains() {
         let made = Supervisor::shipped(&domains(Vec::new()), threshold);
         assert!(matches!(made, Err(SupervisorError::Threshold { .. })));
     }
+}
+
+/// A text of any length is read in bounded time and space, and gives an answer.
+#[test]
+fn a_megabyte_is_read_at_both_ends() {
+    let sup = shipped(0.5);
+    let noise = "\u{0}\u{fffd}x ".repeat(200_000);
+    let got = sup.decide(&Query::text(noise));
+    assert!(got.confidence.is_finite() && got.abstained);
+    let law = "Can my landlord evict me without notice? ".repeat(30_000);
+    assert_eq!(sup.decide(&Query::text(law)).domain.as_deref(), Some("law"));
+}
+
+/// Each abstention says why.
+#[test]
+fn reasons() {
+    #[track_caller]
+    fn check(text: &str, want: &[Option<Reason>]) {
+        let got = shipped(0.5).decide(&Query::text(text));
+        assert!(want.contains(&got.reason), "{text:?}: {got:?}");
+        assert_eq!(got.reason.is_none(), got.domain.is_some() && got.rule == Rule::Classifier);
+        let next = got.alternatives.get(1).map_or(0.0, |next| next.probability);
+        assert!((got.margin - (got.confidence - next)).abs() < 1e-6);
+        assert!(got.set.len() <= got.alternatives.len());
+    }
+    check("What is a tort?", &[None]);
+    check("thanks!", &[Some(Reason::Empty)]);
+    check(
+        "What is the capital of Australia?",
+        &[Some(Reason::NotRouted), Some(Reason::Unsure), Some(Reason::Ambiguous)],
+    );
+    let lost = [Some(Reason::Unfamiliar), Some(Reason::Unsure)];
+    check("qwfp zxcd jklh wqrt ppol", &lost);
+    check("今日の天気はどうですか？", &lost);
+    check("Ich habe gestern einen schönen Film gesehen.", &lost);
+    check("tell me a funny story about your cat", &lost);
+}
+
+/// What is strange to the labels takes certainty from all of them alike.
+#[test]
+fn strange_texts_are_unsure() {
+    let sup = shipped(0.5);
+    let sure = |text: &str| sup.decide(&Query::text(text)).confidence;
+    assert!(sure("What is a tort?") > sure("wie geht es dir heute mein freund") + 0.2);
 }
 
 #[test]

@@ -2,24 +2,27 @@
 
 use fastrand::Rng;
 
-/// Swaps, drops or doubles letters, about `rate` of them.
+/// In each word longer than three letters, with probability `rate`, two
+/// neighbouring letters change places.
 pub(crate) fn mistype(text: &str, rate: f64, rng: &mut Rng) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if !c.is_alphabetic() || rng.f64() >= rate {
-            out.push(c);
-            continue;
+    let mut word: Vec<char> = Vec::new();
+    let mut end = |word: &mut Vec<char>, out: &mut String| {
+        if word.len() > 3 && rng.f64() < rate {
+            let at = rng.usize(..word.len() - 1);
+            word.swap(at, at + 1);
         }
-        match rng.u8(..3) {
-            0 => {}
-            1 => out.extend([c, c]),
-            _ => {
-                out.extend(chars.next_if(|next| next.is_alphabetic()));
-                out.push(c);
-            }
+        out.extend(word.drain(..));
+    };
+    for c in text.chars() {
+        if c.is_alphabetic() {
+            word.push(c);
+        } else {
+            end(&mut word, &mut out);
+            out.push(c);
         }
     }
+    end(&mut word, &mut out);
     out
 }
 
@@ -27,13 +30,31 @@ pub(crate) fn mistype(text: &str, rate: f64, rng: &mut Rng) -> String {
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(text: &str, rate: f64, want: &[&str]) {
+        for seed in 0..50 {
+            let got = mistype(text, rate, &mut Rng::with_seed(seed));
+            assert!(want.contains(&got.as_str()), "{got}");
+        }
+    }
+
     #[test]
-    fn mistyping_is_about_as_often_as_said() {
-        let text = "photosynthesis in plants ".repeat(200);
-        let mut rng = Rng::with_seed(1);
-        assert_eq!(mistype(&text, 0.0, &mut rng), text);
-        let other = mistype(&text, 0.2, &mut rng);
-        let same = text.split(' ').zip(other.split(' ')).filter(|(a, b)| a == b).count();
-        assert!(other != text && same > 0 && same < 400, "{same}");
+    fn neighbours_change_places() {
+        // Words of up to three letters, and numbers, are never mistyped.
+        check("the cat, 123456 or so", 1.0, &["the cat, 123456 or so"]);
+        check("word!", 1.0, &["owrd!", "wrod!", "wodr!"]);
+        check("word!", 0.0, &["word!"]);
+        check("ß über", 1.0, &["ß büer", "ß uebr", "ß übre", "ß ürbe", "ß üebr", "ß bürer"]);
+        check("", 1.0, &[""]);
+    }
+
+    #[test]
+    fn as_often_as_said() {
+        // Letters that differ, so that a swap is seen.
+        let text = "photosynthesis among plants ".repeat(2_000);
+        let other = mistype(&text, 0.2, &mut Rng::with_seed(1));
+        let changed = text.split(' ').zip(other.split(' ')).filter(|(a, b)| a != b).count();
+        let share = changed as f64 / 6_000.0;
+        assert!((share - 0.2).abs() < 0.02, "{share}");
     }
 }

@@ -1,8 +1,13 @@
 //! The trained weights, as a file and in memory.
 //!
 //! A file is [`MAGIC`], the header's length (u32, little endian), the header
-//! (JSON), one byte a bucket for how rare its n-grams are, then one signed byte
-//! a bucket and label.  Reading checks every number before it is used, and
+//! (JSON), for each bucket the fingerprint of its n-gram and how rare that is, then one signed byte
+//! a bucket and column.
+//!
+//! A text's columns are the sums of its n-grams' rows.  The last one tells what is
+//! strange to all labels.  The others are weighed by each [`Output`]; a label has
+//! one output or several, one for each collection of questions it was learnt from,
+//! since exercises in economics and a survey of economists share few words.  Reading checks every number before it is used, and
 //! copies the file's bytes once; it never panics.
 //!
 //! A byte `q` stands for `scale * q * |q| / 127^2`: half of all weights are
@@ -12,10 +17,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::WeightsError;
+use crate::calibrate::Heat;
 use crate::features::{Features, SCHEME};
+use crate::vocabulary::Vocabulary;
 
 const MAGIC: &[u8; 8] = b"clgmlex\n";
-const FORMAT: &str = "collegium.lexical/1";
+const FORMAT: &str = "collegium.lexical/2";
 
 /// A header is a few hundred bytes; a length above this is not a header's.
 const MAX_HEADER: usize = 1 << 20;
@@ -28,14 +35,21 @@ pub struct Header {
     pub features: String,
     /// Domain ids, in the order of the columns.
     pub labels: Vec<String>,
-    /// A power of two.
     pub buckets: u32,
-    /// By label: the weight that the byte 127 stands for.
+    /// What each label is recognised by.
+    pub outputs: Vec<Output>,
+    /// Of the last column, in logits.
+    pub strange_bias: f32,
+    /// By column: the weight that the byte 127 stands for.
     pub scales: Vec<f32>,
-    /// By label, in logits.
-    pub bias: Vec<f32>,
     /// What logits are divided by, so that probabilities mean what they say.
-    pub temperature: f32,
+    pub heat: Heat,
+    /// How often the truth is in the conformal set, on held-out questions.
+    pub coverage: f32,
+    /// The least probability with which a label is in that set.
+    pub set_from: f32,
+    /// A text less familiar than this is unlike anything seen.
+    pub familiar_from: f32,
     /// FNV-1a of the numbers.
     pub checksum: u64,
     /// How it was trained and measured, for a reader; nothing here is used.
@@ -43,13 +57,36 @@ pub struct Header {
     pub trained: Value,
 }
 
+/// One way to belong to a label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// Its place among the labels.
+    pub label: usize,
+    /// In logits.
+    pub bias: f32,
+    /// Of the columns but the last.
+    pub weights: Vec<f32>,
+}
+
+/// What training found, before it is made into bytes.
+pub(crate) struct Trained {
+    pub(crate) labels: Vec<String>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) strange_bias: f32,
+    /// Fingerprints and rarities, each `[buckets]`.
+    pub(crate) vocabulary: (Vec<u8>, Vec<u8>),
+    /// `[buckets][columns]`.
+    pub(crate) table: Vec<f32>,
+}
+
 /// Checked weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     header: Header,
-    /// `[buckets]`: inverse document frequency in 1/16, from 0 (everywhere).
+    /// `[buckets]`, as `vocabulary.rs` has them.
+    prints: Vec<u8>,
     rarity: Vec<u8>,
-    /// `[buckets][labels]`.
+    /// `[buckets][columns]`.
     table: Vec<i8>,
 }
 
@@ -79,9 +116,9 @@ impl Weights {
         }
         let header: Header = serde_json::from_value(any).map_err(|err| not(&err.to_string()))?;
         check(&header)?;
-        let (buckets, labels) = (header.buckets as usize, header.labels.len());
-        // No overflow: at most 2^24 buckets and 256 labels.
-        let want = buckets * (labels + 1);
+        let (buckets, columns) = (header.buckets as usize, header.scales.len());
+        // No overflow: at most 2^24 buckets and 512 columns.
+        let want = buckets * (columns + 2);
         if numbers.len() != want {
             return Err(WeightsError::Size { got: numbers.len() as u64, want: want as u64 });
         }
@@ -89,9 +126,10 @@ impl Weights {
         if got != header.checksum {
             return Err(WeightsError::Checksum { got, want: header.checksum });
         }
-        let (rarity, table) = numbers.split_at(buckets);
+        let (prints, rest) = numbers.split_at(buckets);
+        let (rarity, table) = rest.split_at(buckets);
         let table = table.iter().map(|byte| byte.cast_signed()).collect();
-        Ok(Weights { header, rarity: rarity.to_vec(), table })
+        Ok(Weights { header, prints: prints.to_vec(), rarity: rarity.to_vec(), table })
     }
 
     /// The file's bytes.
@@ -101,21 +139,18 @@ impl Weights {
         let mut bytes = MAGIC.to_vec();
         bytes.extend((header.len() as u32).to_le_bytes());
         bytes.extend(header);
+        bytes.extend(&self.prints);
         bytes.extend(&self.rarity);
         bytes.extend(self.table.iter().map(|q| q.cast_unsigned()));
         bytes
     }
 
-    /// Makes bytes of trained numbers.  `weights` is `[buckets][labels]`,
-    /// `rarity` is `[buckets]`, `bias` is `[labels]`.
-    pub(crate) fn quantise(
-        labels: Vec<String>,
-        weights: &[f32],
-        rarity: Vec<u8>,
-        bias: Vec<f32>,
-    ) -> Result<Weights, WeightsError> {
-        let count = labels.len().max(1);
-        let mut scales = vec![f32::MIN_POSITIVE; labels.len()];
+    /// Makes bytes of trained numbers.
+    pub(crate) fn quantise(trained: Trained) -> Result<Weights, WeightsError> {
+        let Trained { labels, outputs, strange_bias, vocabulary, table: weights } = trained;
+        let (prints, rarity) = vocabulary;
+        let count = outputs.first().map_or(0, |output| output.weights.len()) + 1;
+        let mut scales = vec![f32::MIN_POSITIVE; count];
         for row in weights.chunks_exact(count) {
             for (scale, weight) in scales.iter_mut().zip(row) {
                 *scale = scale.max(weight.abs());
@@ -127,63 +162,116 @@ impl Weights {
         };
         let rows = weights.chunks_exact(count);
         let table: Vec<i8> = rows.flat_map(|row| row.iter().zip(&scales).map(byte)).collect();
-        let bytes: Vec<u8> =
-            rarity.iter().copied().chain(table.iter().map(|q| q.cast_unsigned())).collect();
+        let bytes: Vec<u8> = prints
+            .iter()
+            .chain(&rarity)
+            .copied()
+            .chain(table.iter().map(|q| q.cast_unsigned()))
+            .collect();
         let header = Header {
             format: FORMAT.into(),
             features: SCHEME.into(),
             labels,
             buckets: rarity.len() as u32,
+            outputs,
+            strange_bias,
             scales,
-            bias,
-            temperature: 1.0,
+            heat: Heat::NONE,
+            coverage: 0.0,
+            set_from: 0.0,
+            familiar_from: 0.0,
             checksum: checksum(&bytes),
             trained: Value::Null,
         };
         check(&header)?;
-        Ok(Weights { header, rarity, table })
+        Ok(Weights { header, prints, rarity, table })
     }
 
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Sets what is known only after the numbers are: the temperature that
-    /// calibrates them, and how they fared.
-    pub(crate) fn describe(&mut self, temperature: f32, trained: Value) {
-        self.header.temperature = temperature;
-        self.header.trained = trained;
+    /// For what is known only after the numbers are: what calibrates them, and how
+    /// they fared.
+    pub(crate) fn header_mut(&mut self) -> &mut Header {
+        &mut self.header
     }
 
-    /// Scores by label, before the temperature.
-    pub(crate) fn logits(&self, features: &Features) -> Vec<f32> {
-        let labels = self.header.labels.len();
-        let mut sums = vec![0f32; labels];
+    /// Scores by label, before the temperature, and the probability that the text
+    /// is like anything seen.
+    pub(crate) fn judge(&self, features: &Features) -> (Vec<f32>, f32) {
+        let mut sums = self.sums(features);
+        let strange = sums.pop().unwrap_or(0.0) + self.header.strange_bias;
+        let mut logits = vec![f32::NEG_INFINITY; self.header.labels.len()];
+        for output in &self.header.outputs {
+            // A label is as likely as its outputs together.
+            let logit = &mut logits[output.label];
+            let (a, b) = (*logit, output.score(&sums));
+            let most = a.max(b);
+            *logit = most + ((a - most).exp() + (b - most).exp()).ln();
+        }
+        (logits, 1.0 / (1.0 + strange.exp()))
+    }
+
+    /// By column.
+    fn sums(&self, features: &Features) -> Vec<f32> {
+        let mut sums = vec![0f32; self.header.scales.len()];
         for feature in &features.list {
             for (sum, q) in sums.iter_mut().zip(self.row(feature.bucket)) {
                 *sum += feature.value * f32::from(i16::from(*q) * i16::from(q.abs()));
             }
         }
-        let scaled = sums.iter().zip(&self.header.scales).zip(&self.header.bias);
-        scaled.map(|((sum, scale), bias)| sum * scale / (127.0 * 127.0) + bias).collect()
+        let scaled = sums.iter().zip(&self.header.scales);
+        scaled.map(|(sum, scale)| sum * scale / (127.0 * 127.0)).collect()
     }
 
-    /// One weight, in logits.
-    pub(crate) fn weight(&self, bucket: u32, label: usize) -> f32 {
-        let q = self.row(bucket).get(label).copied().unwrap_or(0);
-        let scale = self.header.scales.get(label).copied().unwrap_or(0.0);
-        f32::from(i16::from(q) * i16::from(q.abs())) * scale / (127.0 * 127.0)
+    /// What moves `label` above the average label for a text: weights by column.
+    /// Exact for labels of one output; else how the text's own outputs lean.
+    pub(crate) fn direction(&self, features: &Features, label: usize) -> Vec<f32> {
+        let sums = self.sums(features);
+        let header = &self.header;
+        let (logits, _) = self.judge(features);
+        let mut direction = vec![0f32; header.scales.len()];
+        for output in &header.outputs {
+            let share = (output.score(&sums) - logits[output.label]).exp();
+            let own = if output.label == label { 1.0 } else { 0.0 };
+            let by = share * (own - 1.0 / header.labels.len() as f32);
+            direction.iter_mut().zip(&output.weights).for_each(|(d, w)| *d += by * w);
+        }
+        direction
     }
 
-    /// How rare a bucket's n-grams are: 0 where every text has them.
-    pub(crate) fn rarity(&self, bucket: u32) -> f32 {
-        f32::from(self.rarity.get(bucket as usize).copied().unwrap_or(0)) / 16.0
+    /// How far a bucket moves a text along a direction, in logits.
+    pub(crate) fn along(&self, bucket: u32, direction: &[f32]) -> f32 {
+        let row = self.row(bucket).iter().zip(&self.header.scales).zip(direction);
+        row.map(|((q, scale), by)| {
+            f32::from(i16::from(*q) * i16::from(q.abs())) * scale / (127.0 * 127.0) * by
+        })
+        .sum()
+    }
+
+    /// Takes another's calibration.
+    pub(crate) fn rescale(&mut self, other: &Header) {
+        self.header.heat = other.heat;
+        self.header.coverage = other.coverage;
+        self.header.set_from = other.set_from;
+        self.header.familiar_from = other.familiar_from;
+    }
+
+    pub(crate) fn vocabulary(&self) -> Vocabulary<'_> {
+        Vocabulary { prints: &self.prints, rarity: &self.rarity }
     }
 
     fn row(&self, bucket: u32) -> &[i8] {
-        let labels = self.header.labels.len();
-        let start = bucket as usize * labels;
-        self.table.get(start..start + labels).unwrap_or(&[])
+        let columns = self.header.scales.len();
+        let start = bucket as usize * columns;
+        self.table.get(start..start + columns).unwrap_or(&[])
+    }
+}
+
+impl Output {
+    fn score(&self, sums: &[f32]) -> f32 {
+        self.bias + sums.iter().zip(&self.weights).map(|(s, w)| s * w).sum::<f32>()
     }
 }
 
@@ -204,22 +292,43 @@ fn check(header: &Header) -> Result<(), WeightsError> {
     if header.labels.iter().enumerate().any(repeated) {
         return bad("labels", "one is there twice".into());
     }
-    if !header.buckets.is_power_of_two() || !(1 << 8..=1 << 24).contains(&header.buckets) {
-        return bad(
-            "buckets",
-            format!("{} is not a power of two from 2^8 to 2^24", header.buckets),
-        );
+    if !(1 << 8..=1 << 24).contains(&header.buckets) {
+        return bad("buckets", format!("{} is not from 2^8 to 2^24", header.buckets));
     }
     // A logit of a million is as sure as any; above, sums could overflow.
     let sane = |x: &f32| x.is_finite() && x.abs() < 1e6;
-    if header.scales.len() != labels || !header.scales.iter().all(|s| sane(s) && *s > 0.0) {
-        return bad("scales", format!("need {labels} numbers above 0"));
+    let columns = header.scales.len();
+    if !(2..=512).contains(&columns) || !header.scales.iter().all(|s| sane(s) && *s > 0.0) {
+        return bad("scales", format!("{columns} of them; 2 to 512 numbers above 0 are read"));
     }
-    if header.bias.len() != labels || !header.bias.iter().all(sane) {
-        return bad("bias", format!("need {labels} numbers"));
+    let known = |label: usize| header.outputs.iter().any(|output| output.label == label);
+    if header.outputs.len() > 4_096 || !(0..labels).all(known) {
+        return bad("outputs", format!("{} of them; each label needs one", header.outputs.len()));
     }
-    if !(0.01..=100.0).contains(&header.temperature) {
-        return bad("temperature", format!("{} is not from 0.01 to 100", header.temperature));
+    for (at, output) in header.outputs.iter().enumerate() {
+        let sound = sane(&output.bias) && output.weights.iter().all(sane);
+        if output.label >= labels || output.weights.len() + 1 != columns || !sound {
+            return bad(
+                "outputs",
+                format!("number {at} needs a label and {} weights", columns - 1),
+            );
+        }
+    }
+    if !sane(&header.strange_bias) {
+        return bad("strange_bias", format!("{} is no number to use", header.strange_bias));
+    }
+    if !header.heat.is_sound() {
+        return bad("heat", format!("{:?} are not numbers from -100 to 100", header.heat));
+    }
+    let shares = [
+        ("coverage", header.coverage),
+        ("set_from", header.set_from),
+        ("familiar_from", header.familiar_from),
+    ];
+    for (field, share) in shares {
+        if !(0.0..=1.0).contains(&share) {
+            return bad(field, format!("{share} is not from 0 to 1"));
+        }
     }
     Ok(())
 }
@@ -236,9 +345,19 @@ mod tests {
     use super::*;
 
     fn small() -> Weights {
-        let labels = vec!["law".to_owned(), "math".to_owned()];
-        let weights: Vec<f32> = (0..512).map(|i| ((i % 37) as f32 - 18.0) / 10.0).collect();
-        Weights::quantise(labels, &weights, vec![40; 256], vec![0.5, -0.5]).unwrap()
+        let output = |label: usize| Output {
+            label,
+            bias: 0.5 - label as f32,
+            weights: (0..2).map(|at| if at == label { 1.0 } else { 0.0 }).collect(),
+        };
+        Weights::quantise(Trained {
+            labels: vec!["law".to_owned(), "math".to_owned()],
+            outputs: vec![output(0), output(1)],
+            strange_bias: -2.0,
+            vocabulary: (vec![7; 256], vec![40; 256]),
+            table: (0..768).map(|i| ((i % 37) as f32 - 18.0) / 10.0).collect(),
+        })
+        .unwrap()
     }
 
     /// Changes the header's JSON and reads the file.
@@ -250,7 +369,7 @@ mod tests {
         change(&mut header);
         let header = serde_json::to_vec(&header).unwrap();
         let length = (header.len() as u32).to_le_bytes();
-        let file = [MAGIC, &length[..], &header, &bytes[bytes.len() - 768..]].concat();
+        let file = [MAGIC, &length[..], &header, &bytes[bytes.len() - 1280..]].concat();
         let got = Weights::read(&file).map(|_| "fine".to_owned());
         let got = got.unwrap_or_else(|err| err.to_string());
         assert!(got.contains(want), "got: {got}\nwant: {want}");
@@ -268,9 +387,9 @@ mod tests {
         let weights = small();
         for bucket in 0..256u32 {
             for label in 0..2 {
-                let at = bucket as usize * 2 + label;
+                let at = bucket as usize * 3 + label;
                 let want = ((at % 37) as f32 - 18.0) / 10.0;
-                let got = weights.weight(bucket, label);
+                let got = weights.along(bucket, &[[1.0, 0.0], [0.0, 1.0]][label]);
                 assert!((got - want).abs() <= 0.016 * 1.8, "{got} for {want}");
             }
         }
@@ -280,21 +399,35 @@ mod tests {
     fn refuses_what_does_not_fit() {
         use serde_json::json;
         check(|_| (), "fine");
-        check(|h| h["format"] = json!("collegium.lexical/2"), "this build reads");
+        check(
+            |h| h["format"] = json!("collegium.lexical/1"),
+            "\"collegium.lexical/1\", this build reads",
+        );
+        check(|h| h["format"] = json!("collegium.lexical/3"), "this build reads");
         check(|h| h["features"] = json!("words"), "\"features\" cannot be used");
         check(|h| h["labels"] = json!(["law"]), "1 of them; 2 to 256");
         check(|h| h["labels"] = json!(["law", "law"]), "one is there twice");
         check(|h| h["labels"] = json!(["law", "../law"]), "\"../law\" is not a domain's id");
-        check(|h| h["labels"] = json!(["law", "math", "art"]), "need 3 numbers");
-        check(|h| h["buckets"] = json!(255), "255 is not a power of two");
-        check(|h| h["buckets"] = json!(512), "768 bytes of numbers, the header says 1536");
-        check(|h| h["buckets"] = json!(u32::MAX), "is not a power of two");
+        check(|h| h["labels"] = json!(["law", "math", "art"]), "each label needs one");
+        check(|h| h["buckets"] = json!(255), "255 is not from");
+        check(|h| h["buckets"] = json!(512), "1280 bytes of numbers, the header says 2560");
+        check(|h| h["buckets"] = json!(u32::MAX), "is not from 2^8");
         check(|h| h["buckets"] = json!(-1), "not a supervisor's weights");
-        check(|h| h["scales"] = json!([1.0, 0.0]), "\"scales\" cannot be used");
-        check(|h| h["scales"] = json!([1.0, 1e38]), "\"scales\" cannot be used");
-        check(|h| h["scales"] = json!([1.0, null]), "not a supervisor's weights");
-        check(|h| h["bias"] = json!([1.0]), "\"bias\" cannot be used: need 2 numbers");
-        check(|h| h["temperature"] = json!(0.0), "0 is not from 0.01 to 100");
+        check(|h| h["scales"] = json!([1.0, 1.0, 0.0]), "\"scales\" cannot be used");
+        check(|h| h["scales"] = json!([1.0, 1.0, 1e38]), "\"scales\" cannot be used");
+        check(|h| h["scales"] = json!([1.0, 1.0, null]), "not a supervisor's weights");
+        check(|h| h["outputs"] = json!([]), "0 of them; each label needs one");
+        check(|h| h["outputs"][1]["label"] = json!(0), "each label needs one");
+        check(|h| h["outputs"][1]["label"] = json!(99), "each label needs one");
+        check(|h| h["outputs"][1]["weights"] = json!([1.0]), "number 1 needs a label and 2");
+        check(|h| h["outputs"][0]["bias"] = json!(1e30), "number 0 needs a label and 2");
+        check(|h| h["strange_bias"] = json!(1e30), "\"strange_bias\" cannot be used");
+        check(|h| h["heat"]["base"] = json!(1e9), "\"heat\" cannot be used");
+        check(
+            |h| h["set_from"] = json!(1.5),
+            "\"set_from\" cannot be used: 1.5 is not from 0 to 1",
+        );
+        check(|h| h["familiar_from"] = json!(-1), "-1 is not from 0 to 1");
         check(|h| h["checksum"] = json!(1), "the header says 0000000000000001");
     }
 
@@ -307,7 +440,7 @@ mod tests {
 
         /// One changed or missing byte is noticed.
         #[test]
-        fn no_damage_passes(at in 0usize..768, flip in 1u8..) {
+        fn no_damage_passes(at in 0usize..1280, flip in 1u8..) {
             let mut bytes = small().write();
             let length = bytes.len();
             bytes[length - 1 - at] ^= flip;

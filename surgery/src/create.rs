@@ -57,7 +57,8 @@ pub struct Recipe {
     pub id: String,
     /// Id, name or alias of an enabled domain.
     pub domain: String,
-    pub score: Score,
+    /// `None` is the best that the profile has the numbers for.
+    pub score: Option<Score>,
     pub request: Request,
     /// When enough of the corpus was read; `None` reads all of it.
     pub settle: Option<Settle>,
@@ -154,7 +155,7 @@ impl Recipe {
         Recipe {
             id: domain.to_owned(),
             domain: domain.to_owned(),
-            score: mask::DEFAULT,
+            score: None,
             request: Request { target: Target::Share(0.5), uniform: true },
             settle: Some(Settle::default()),
             force: false,
@@ -271,10 +272,11 @@ impl Workshop<'_> {
         }
         let profile_sha256 = hash::file(made.path).map_err(io(made.path))?;
         let mut warnings = profile::warnings(profile, parent.model.shape());
+        let score = recipe.score.unwrap_or_else(|| Score::best([profile]));
         let order = Order {
             routed: Some(&parent.model.shape().routed),
             force: recipe.force,
-            ..Order::plain(recipe.score, recipe.request)
+            ..Order::plain(score, recipe.request)
         };
         let Chosen { file, warnings: more, .. } = mask::make(profile, &profile_sha256, &order)?;
         // That tokens are few was said.

@@ -5,21 +5,21 @@ use std::path::Path;
 
 use config::Domains;
 use router_model::train::{self, data};
-use router_model::{Supervisor as Classifier, Weights, evaluate};
+use router_model::{Stage, Supervisor as Classifier, Weights, evaluate};
 
 use super::terminal::{Bar, Failure, result};
 use crate::cli::{Cli, JudgeArgs, Supervisor, TrainArgs};
 use crate::start::{StartError, settings};
+
+/// Contradictions shown; all of them are in the report.
+const MOST_TOLD: usize = 20;
 
 /// Trains or evaluates.
 pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
     let (loaded, _) = settings(cli)?;
     match what {
         Supervisor::Train(args) => train(cli, args, &loaded.domains),
-        Supervisor::Evaluate(args) => {
-            let threshold = loaded.config.supervisor.threshold;
-            judge(cli, args, &loaded.domains, threshold)
-        }
+        Supervisor::Evaluate(args) => judge(cli, args, &loaded.domains, &loaded.config.supervisor),
     }
 }
 
@@ -46,20 +46,30 @@ fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> 
         let path = args.out.join(name);
         engine::file::replace(&path, &bytes).map_err(|e| io(&path, e))?;
     }
+    for told in report.contradictions.iter().take(MOST_TOLD) {
+        eprintln!("two labels, left out: {told}");
+    }
     result(cli, &report, |report| {
         format!(
             "trained in {:.0} s; on {} held-out questions: accuracy {:.3}, calibration error {:.3}\n\
+             {} texts carried two labels and were left out\n\
              weights and report are in {}\n",
             report.seconds,
             report.test.n,
             report.test.accuracy,
             report.test.ece,
+            report.contradictions.len(),
             args.out.display()
         )
     })
 }
 
-fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Result<(), Failure> {
+fn judge(
+    cli: &Cli,
+    args: &JudgeArgs,
+    domains: &Domains,
+    settings: &config::Supervisor,
+) -> Result<(), Failure> {
     let weights = match &args.weights {
         Some(path) => {
             let shown = path.display();
@@ -69,16 +79,31 @@ fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Resu
         None => Weights::shipped(),
     };
     let weights = weights.map_err(|e| Failure::new("weights", e).at("weights"))?;
-    let classifier = Classifier::new(weights, domains, threshold).map_err(StartError::from)?;
+    let classifier = Classifier::new(weights, domains, settings.threshold);
+    let classifier = classifier.and_then(|c| c.with_configured(&settings.encoder));
+    let mut classifier = classifier.map_err(StartError::from)?;
+    match args.stage {
+        Some(Stage::Lexical) => classifier = classifier.lexical(),
+        Some(Stage::Both) if !classifier.has_encoder() => {
+            let why = "this build ships the lexical stage alone; ask with --stage lexical";
+            return Err(Failure::new("stage", why).at("stage"));
+        }
+        _ => {}
+    }
     let mut bar = Bar::new(cli);
     let per_book = train::Options::default().per_book;
     let items = data::read(&args.data, domains, per_book, &mut |d, t, what| bar.show(d, t, what))
         .map_err(|e| Failure::new("data", e).at("data"))?;
     drop(bar);
-    let items = match args.held_out {
-        true => train::held_out_items(&items),
-        false => items.iter().collect(),
+    let strange = match &args.ood {
+        Some(path) => data::asides(path).map_err(|e| Failure::new("data", e).at("ood"))?,
+        None => Vec::new(),
     };
+    let mut items = match args.held_out {
+        true => train::held_out_items(&items),
+        false => items.iter().collect::<Vec<_>>(),
+    };
+    items.extend(&strange);
     let options = evaluate::Options {
         seed: args.seed,
         typos: args.typos,
@@ -99,6 +124,11 @@ fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Resu
             e.latency_us.p50,
             e.latency_us.p99
         );
+        if let (Some(auc), Some(share)) = (e.ood_auc, e.ood_abstained) {
+            text += &format!(
+                "texts of no domain: area under the curve {auc:.3}, abstained on {share:.3}\n"
+            );
+        }
         for (name, category) in &e.per_category {
             text += &format!("  {:.3}  {name} ({})\n", category.accuracy, category.n);
         }

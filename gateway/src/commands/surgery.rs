@@ -19,6 +19,7 @@ use config::Loaded;
 use engine::{ExpertMask, MaskFile, hash};
 use surgery::Parent;
 use surgery::corpus::{Corpus, Part};
+use surgery::mask::{MaskError, Score};
 use surgery::tokens::Reading;
 
 use super::terminal::Failure;
@@ -86,6 +87,11 @@ impl<'a> Bench<'a> {
 /// An error of a step, with the flag it is most likely about.
 fn failed<E: ToString>(code: &'static str, field: &'static str) -> impl Fn(E) -> Failure {
     move |error| Failure::new(code, error).at(field)
+}
+
+/// The score that was asked for by name.
+fn asked(score: Option<&str>) -> Result<Option<Score>, Failure> {
+    score.map(str::parse).transpose().map_err(|e: MaskError| Failure::usage(e).at("score"))
 }
 
 /// A mask's file and its hash.

@@ -24,6 +24,7 @@ pub fn examples(domains: &Domains) -> impl Iterator<Item = Item> {
         kind: Kind::Example,
         own_label: false,
         question: None,
+        source: None,
     };
     domains.iter().flat_map(move |d| d.examples.iter().map(move |text| of(d, text)))
 }
@@ -40,19 +41,41 @@ pub fn read(
     per_book: usize,
     progress: &mut dyn FnMut(u64, u64, &str),
 ) -> Result<Vec<Item>, TrainError> {
+    read_placed(sources, domains, per_book, progress).map(|read| read.items)
+}
+
+/// Items, and where each one stands.
+pub(super) struct Placed {
+    pub(super) items: Vec<Item>,
+    /// Of each item: its file in `paths`, and its line, 0 where it has none.
+    pub(super) places: Vec<(usize, usize)>,
+    pub(super) paths: Vec<PathBuf>,
+}
+
+/// As [`read`], with files and lines.
+pub(super) fn read_placed(
+    sources: &[Source],
+    domains: &Domains,
+    per_book: usize,
+    progress: &mut dyn FnMut(u64, u64, &str),
+) -> Result<Placed, TrainError> {
     let mut items = Vec::new();
+    let (mut places, mut paths) = (Vec::new(), Vec::new());
     for (done, source) in sources.iter().enumerate() {
         progress(done as u64, sources.len() as u64, "reading");
         let before = items.len();
         for path in files(&source.path)? {
             let reader = File { path: &path, given: source.domain.as_deref(), domains, per_book };
-            reader.read(&mut items)?;
+            let lines = reader.read(&mut items)?;
+            places.extend(lines.into_iter().map(|line| (paths.len(), line)));
+            places.resize(items.len(), (paths.len(), 0));
+            paths.push(path);
         }
         if items.len() == before {
             return Err(TrainError::Empty { path: source.path.clone() });
         }
     }
-    Ok(items)
+    Ok(Placed { items, places, paths })
 }
 
 /// The file itself, or what can be read in the folder, by name.
@@ -90,7 +113,7 @@ fn form(path: &Path) -> Option<Form> {
     }
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     /// A compressed file may claim to hold any amount.
     const MOST: u64 = 4 << 30;
     let file = fs::File::open(path)?;
@@ -100,8 +123,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     } else {
         file.take(MOST).read_to_end(&mut bytes)?;
     }
-    // Old law texts are not all UTF-8; one odd letter is no reason to stop.
-    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into()))
+    Ok(bytes)
 }
 
 /// One file, and how to label it.
@@ -113,19 +135,30 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    fn read(&self, items: &mut Vec<Item>) -> Result<(), TrainError> {
+    /// Adds the file's items; where it is one of lines, gives the line of each.
+    fn read(&self, items: &mut Vec<Item>) -> Result<Vec<usize>, TrainError> {
         let Some(form) = form(self.path) else {
             return Err(TrainError::Empty { path: self.path.to_owned() });
         };
         let fail = |source| TrainError::Read { path: self.path.to_owned(), source };
-        let text = read_text(self.path).map_err(fail)?;
+        let bytes = read_bytes(self.path).map_err(fail)?;
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            // Old law texts are not all UTF-8; one odd letter is no reason to stop.
+            Err(error) if form == Form::Text => String::from_utf8_lossy(error.as_bytes()).into(),
+            Err(error) => {
+                let sound = error.utf8_error().valid_up_to();
+                let line = error.as_bytes()[..sound].iter().filter(|b| **b == b'\n').count() + 1;
+                return Err(self.bad(line, "not UTF-8; save the file as UTF-8"));
+            }
+        };
         match form {
             Form::Lines => self.lines(&text, items),
-            Form::Json => self.json(&text, items),
+            Form::Json => self.json(&text, items).map(|()| Vec::new()),
             Form::Text => {
                 let domain = self.domain_of_file()?;
                 items.extend(books::items(&text, &domain, self.per_book));
-                Ok(())
+                Ok(Vec::new())
             }
         }
     }
@@ -134,7 +167,8 @@ impl File<'_> {
         TrainError::Line { path: self.path.to_owned(), line, why: why.into() }
     }
 
-    fn lines(&self, text: &str, items: &mut Vec<Item>) -> Result<(), TrainError> {
+    fn lines(&self, text: &str, items: &mut Vec<Item>) -> Result<Vec<usize>, TrainError> {
+        let mut lines = Vec::new();
         for (index, line) in text.lines().enumerate() {
             if line.trim().is_empty() {
                 continue;
@@ -142,18 +176,23 @@ impl File<'_> {
             let value: Value = serde_json::from_str(line)
                 .map_err(|err| self.bad(index + 1, format!("not JSON: {err}")))?;
             let own = ["domain", "category"].iter().find_map(|key| value[*key].as_str());
+            let aside = own == Some(NONE);
             let domain = match own {
+                Some(_) if aside => NONE.to_owned(),
                 Some(label) => self.canonical(label, index + 1)?,
                 None => self.domain_of_file()?,
             };
+            let from = items.len();
             from_line(&value, &domain, own.is_some(), items);
+            items[from..].iter_mut().filter(|_| aside).for_each(|item| item.kind = Kind::Aside);
+            lines.resize(lines.len() + items.len() - from, index + 1);
             if !KEYS.iter().any(|key| !value[*key].is_null()) {
                 let why = "nothing to learn here; a line has \"text\", \"prompt\", \"messages\", \
                            \"question\", \"answer_text\" or \"topics\"";
                 return Err(self.bad(index + 1, why));
             }
         }
-        Ok(())
+        Ok(lines)
     }
 
     /// Questions and passages at any depth.
@@ -204,6 +243,33 @@ fn item(text: &str, domain: &str, kind: Kind) -> Item {
         kind,
         own_label: false,
         question: None,
+        source: None,
+    }
+}
+
+/// The label of lines that belong to no domain.
+pub(crate) const NONE: &str = "none";
+
+/// Texts of no domain: lines of `{"text": …}`, or plain lines.
+///
+/// # Errors
+///
+/// [`TrainError`] if the file cannot be read, or has no text.
+pub fn asides(path: &Path) -> Result<Vec<Item>, TrainError> {
+    let fail = |source| TrainError::Read { path: path.to_owned(), source };
+    let bytes = read_bytes(path).map_err(fail)?;
+    // Bytes that are no text are what such a list may be made of.
+    let text = String::from_utf8_lossy(&bytes);
+    let said = |line: &str| -> String {
+        let value: Value = serde_json::from_str(line).unwrap_or_default();
+        let own = ["text", "question", "prompt"].iter().find_map(|key| value[*key].as_str());
+        own.unwrap_or(line).to_owned()
+    };
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let items: Vec<Item> = lines.map(|line| item(&said(line), NONE, Kind::Aside)).collect();
+    match items.is_empty() {
+        true => Err(TrainError::Empty { path: path.to_owned() }),
+        false => Ok(items),
     }
 }
 
@@ -215,9 +281,11 @@ const LEAST_ANSWER: usize = 40;
 
 fn from_line(value: &Value, domain: &str, own_label: bool, items: &mut Vec<Item>) {
     let question = value["question_id"].as_i64();
+    let source = value["src"].as_str().map(str::to_owned);
     let mut add = |text: &str, kind, options| {
         if !text.trim().is_empty() {
-            items.push(Item { options, own_label, question, ..item(text, domain, kind) });
+            let source = source.clone();
+            items.push(Item { options, own_label, question, source, ..item(text, domain, kind) });
         }
     };
     if let Some(text) = value["question"].as_str() {

@@ -36,7 +36,9 @@ const COMMON: usize = 12;
 
 /// The part of each item, in order.
 pub(crate) fn split(items: &[Item]) -> Vec<Part> {
-    let held = |item: &Item| item.own_label && matches!(item.kind, Kind::Question | Kind::Said);
+    let held = |item: &Item| {
+        item.own_label && matches!(item.kind, Kind::Question | Kind::Said | Kind::Aside)
+    };
     let asked: Vec<usize> = (0..items.len()).filter(|at| held(&items[*at])).collect();
     let runs: Vec<Vec<u64>> = asked.iter().map(|at| runs(&items[*at].text)).collect();
     let mut parents: Vec<usize> = (0..asked.len()).collect();

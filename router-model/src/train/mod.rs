@@ -21,15 +21,17 @@ use config::Domains;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::calibrate::{self, Guess, at_threshold};
+use crate::calibrate::{self, Guess, Heat, HeldOut, Said, at_threshold};
 use crate::evaluate::{self, Evaluation};
 use crate::features::Features;
 use crate::{Supervisor, TrainError, Weights};
 
 mod books;
+mod contradictions;
 pub mod data;
 mod fit;
 mod groups;
+mod noise;
 mod views;
 
 use data::{Item, Kind};
@@ -63,15 +65,54 @@ impl FromStr for Source {
     }
 }
 
+/// How the regression goes; the defaults are what ships.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// The first step of a weight of an n-gram.
+    pub rate: f32,
+    /// The first step of a weight of an output.
+    pub output_rate: f32,
+    /// Weights shrink by this share each pass, so that chance does not stay.
+    pub decay: f32,
+    /// Part of the truth that is spread over all labels: some questions fit two.
+    pub smoothing: f32,
+    /// Questions of a collection that make it worth an output of its own.
+    pub collection: usize,
+    /// Whether each output has a column of its own.
+    pub own_columns: bool,
+    /// Else: columns beyond one for each label, which tell outputs apart.
+    pub extra_columns: usize,
+    /// Share of forms shown that are mistyped.
+    pub typos: f32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            rate: 0.5,
+            output_rate: 0.05,
+            decay: 0.02,
+            smoothing: 0.05,
+            collection: 40,
+            own_columns: false,
+            extra_columns: 4,
+            typos: 0.15,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Options {
     pub data: Vec<Source>,
     pub seed: u64,
     pub epochs: usize,
-    /// Size of the table; each step doubles the file.
-    pub buckets_log2: u32,
+    /// Size of the table of weights at most; it says how many n-grams have some.
+    pub bytes: usize,
     /// Passages taken of each book, spread over it; more only repeats a style.
     pub per_book: usize,
+    /// Whether the tenth that calibrates trains too, once it has.
+    pub refit: bool,
+    pub settings: Settings,
 }
 
 impl Default for Options {
@@ -80,29 +121,43 @@ impl Default for Options {
             data: Vec::new(),
             seed: 1,
             epochs: 8,
-            // 2^18 buckets of 14 labels are 3.9 MB, the most a binary should carry.
-            buckets_log2: 18,
+            // The most that a binary should carry.
+            bytes: 3_960_000,
             per_book: 3_000,
+            refit: true,
+            settings: Settings::default(),
         }
     }
 }
+
+/// How often the conformal set is to hold the truth.
+const COVERAGE: f32 = 0.9;
+
+/// Share of held-out questions that may be taken for something never seen.
+const STRANGE: f32 = 0.01;
 
 /// What training made, and how it fares.
 #[derive(Debug, Serialize)]
 pub struct Report {
     #[serde(skip)]
     pub weights: Weights,
+    /// Texts with two labels, each with its places; none of them trained.
+    pub contradictions: Vec<String>,
     pub seed: u64,
     pub epochs: usize,
     pub seconds: f64,
     /// Training items by kind.
     pub items: Vec<(Kind, usize)>,
-    pub temperature: f32,
-    /// On the tenth that found the temperature; choose settings by this one.
+    pub heat: Heat,
+    /// Questions alone, on the tenth that found the temperature and before it
+    /// trained: choose settings by this one.
     pub tune: Evaluation,
-    /// On the held-out tenth, as it stands in the file and without its options.
+    pub tune_typos: Evaluation,
+    /// Questions alone, on the held-out tenth, and texts of no domain.
     pub test: Evaluation,
-    pub test_without_options: Evaluation,
+    pub test_with_options: Evaluation,
+    /// A fifth of the longer words mistyped.
+    pub test_typos: Evaluation,
     /// On held-out requests as people write them, where the data has some.
     pub test_said: Option<Evaluation>,
     /// (threshold, share of test questions decided, accuracy on those).
@@ -123,7 +178,9 @@ pub fn train(
     progress: &mut dyn FnMut(u64, u64, &str),
 ) -> Result<Report, TrainError> {
     let start = Instant::now();
-    let mut items = data::read(&options.data, domains, options.per_book, progress)?;
+    let read = data::read_placed(&options.data, domains, options.per_book, progress)?;
+    let (mut items, contradictions) = contradictions::remove(read);
+    one_class(&items)?;
     items.extend(data::examples(domains));
     let parts = groups::split(&items);
     let of = |part: Part, kinds: &[Kind]| -> Vec<&Item> {
@@ -132,33 +189,54 @@ pub fn train(
     };
     let learn = of(Part::Train, Kind::ALL);
     let tune = of(Part::Tune, &[Kind::Question, Kind::Said]);
-    let (test, said) = (of(Part::Test, &[Kind::Question]), of(Part::Test, &[Kind::Said]));
+    let said = of(Part::Test, &[Kind::Said]);
+    // Texts of no domain are few and train nothing but their own column, so that
+    // both held-out tenths of them are asked.
+    let strange = [of(Part::Tune, &[Kind::Aside]), of(Part::Test, &[Kind::Aside])].concat();
     // Data of short requests alone is measured on short requests.
-    let test = if test.is_empty() { said.clone() } else { test };
+    let questions = |part: Part| match of(part, &[Kind::Question]) {
+        none if none.is_empty() => of(part, &[Kind::Said]),
+        some => some,
+    };
+    let test = questions(Part::Test);
     if tune.is_empty() || test.is_empty() {
         return Err(TrainError::NothingHeldOut { what: "calibration and measurement" });
     }
-    let mut labels: Vec<String> = learn.iter().map(|item| item.domain.clone()).collect();
+    let labelled = learn.iter().chain(&tune).filter(|item| item.kind != Kind::Aside);
+    let mut labels: Vec<String> = labelled.map(|item| item.domain.clone()).collect();
     labels.sort_unstable();
     labels.dedup();
-    if labels.len() < 2 {
-        return Err(TrainError::OneLabel { labels: labels.len() });
-    }
-
     let fitted = fit::fit(&learn, &labels, options, progress);
-    let mut weights = Weights::quantise(labels, &fitted.weights, fitted.rarity, fitted.bias)?;
-    let temperature = calibrate::temperature(&held_out(&weights, &tune));
-    weights.describe(temperature, serde_json::Value::Null);
-
+    let mut weights = Weights::quantise(fitted)?;
+    calibrate(&mut weights, &tune, options.seed);
+    let heat = weights.header().heat;
     // Thresholds are judged without one: every question gets its best guess.
-    let judge = Supervisor::new(weights.clone(), &Domains::default(), 0.0)?;
-    let plain = evaluate::Options { seed: options.seed, ..evaluate::Options::default() };
-    let tuned = evaluate::evaluate(&judge, &tune, &plain)?;
-    let measured = evaluate::evaluate(&judge, &test, &plain)?;
-    let bare = evaluate::Options { without_options: true, ..plain };
-    let without = evaluate::evaluate(&judge, &test, &bare)?;
-    let said = (!said.is_empty()).then(|| evaluate::evaluate(&judge, &said, &plain)).transpose()?;
-    let guesses: Vec<Guess> = evaluate::guesses(&judge, &test, &plain);
+    let judge = |weights: &Weights| Supervisor::new(weights.clone(), &Domains::default(), 0.0);
+    let alone = evaluate::Options {
+        seed: options.seed,
+        without_options: true,
+        ..evaluate::Options::default()
+    };
+    let whole = evaluate::Options { without_options: false, ..alone };
+    let mistyped = evaluate::Options { typos: 0.2, ..alone };
+    let before = judge(&weights)?;
+    let tuning = [questions(Part::Tune), strange.clone()].concat();
+    let tuned = evaluate::evaluate(&before, &tuning, &alone)?;
+    let tuned_typos = evaluate::evaluate(&before, &tuning, &mistyped)?;
+    if options.refit {
+        // The scale found on the tenth serves weights that learnt from it too.
+        let more: Vec<&Item> = learn.iter().chain(&tune).copied().collect();
+        let scale = weights.header().clone();
+        weights = Weights::quantise(fit::fit(&more, &labels, options, progress))?;
+        weights.rescale(&scale);
+    }
+    let judge = judge(&weights)?;
+    let testing = [test.clone(), strange].concat();
+    let measured = evaluate::evaluate(&judge, &testing, &alone)?;
+    let with_options = evaluate::evaluate(&judge, &test, &whole)?;
+    let typos = evaluate::evaluate(&judge, &test, &mistyped)?;
+    let said = (!said.is_empty()).then(|| evaluate::evaluate(&judge, &said, &alone)).transpose()?;
+    let guesses: Vec<Guess> = evaluate::guesses(&judge, &test, &alone);
     let steps = (0..20).map(|step| step as f32 / 20.0);
     let thresholds = steps.map(|t| {
         let (share, accuracy) = at_threshold(&guesses, t);
@@ -168,25 +246,25 @@ pub fn train(
 
     let count = |kind: Kind| (kind, learn.iter().filter(|item| item.kind == kind).count());
     let counts: Vec<(Kind, usize)> = Kind::ALL.iter().map(|kind| count(*kind)).collect();
-    weights.describe(
-        temperature,
-        json!({
-            "seed": options.seed,
-            "epochs": options.epochs,
-            "items": counts,
-            "test": { "n": measured.n, "accuracy": measured.accuracy, "ece": measured.ece },
-        }),
-    );
+    weights.header_mut().trained = json!({
+        "seed": options.seed,
+        "epochs": options.epochs,
+        "items": counts,
+        "test": { "n": measured.n, "accuracy": measured.accuracy, "ece": measured.ece },
+    });
     Ok(Report {
         weights,
+        contradictions,
         seed: options.seed,
         epochs: options.epochs,
         seconds: start.elapsed().as_secs_f64(),
         items: counts,
-        temperature,
+        heat,
         tune: tuned,
+        tune_typos: tuned_typos,
         test: measured,
-        test_without_options: without,
+        test_with_options: with_options,
+        test_typos: typos,
         test_said: said,
         thresholds,
     })
@@ -201,23 +279,63 @@ pub fn parts(items: &[Item]) -> Vec<Part> {
 /// The items that [`train`] would measure on; the same files give the same ones.
 pub fn held_out_items(items: &[Item]) -> Vec<&Item> {
     let parts = groups::split(items);
-    items.iter().zip(parts).filter(|(_, p)| *p == Part::Test).map(|(item, _)| item).collect()
+    items.iter().zip(parts).filter(|(_, part)| *part == Part::Test).map(|(item, _)| item).collect()
 }
 
-/// Logits and truth of items, with and without options: one temperature has to
-/// serve both forms.
-fn held_out(weights: &Weights, items: &[&Item]) -> Vec<(Vec<f32>, usize)> {
-    let header = weights.header();
-    let mut pairs = Vec::new();
+/// One class in the data is no choice, whatever the domains' examples add.
+fn one_class(items: &[Item]) -> Result<(), TrainError> {
+    let mut labels: Vec<&str> = items
+        .iter()
+        .filter(|item| item.kind != Kind::Aside)
+        .map(|item| item.domain.as_str())
+        .collect();
+    labels.sort_unstable();
+    labels.dedup();
+    match labels.len() {
+        0 | 1 => Err(TrainError::OneLabel { labels: labels.len() }),
+        _ => Ok(()),
+    }
+}
+
+/// Sets what makes probabilities mean what they say, and what is unlike anything
+/// seen, from items that did not train.
+fn calibrate(weights: &mut Weights, items: &[&Item], seed: u64) {
+    let held_out = held_out(weights, items, seed);
+    let heat = calibrate::heat(&held_out);
+    let of_truth = held_out.iter().map(|one| one.probabilities(heat)[one.truth]).collect();
+    let mut familiar: Vec<f32> = held_out.iter().map(|one| one.familiarity).collect();
+    familiar.sort_by(f32::total_cmp);
+    let header = weights.header_mut();
+    header.heat = heat;
+    header.coverage = COVERAGE;
+    header.set_from = calibrate::set_from(of_truth, f64::from(COVERAGE));
+    let at = (familiar.len() as f32 * STRANGE) as usize;
+    // Never above one half, where it is likelier to be like what was seen.
+    header.familiar_from = familiar.get(at).copied().unwrap_or(0.0).min(0.5);
+}
+
+/// What the weights make of held-out items: with options, without, and cut short
+/// as users cut.  One scale has to serve all of these.
+fn held_out(weights: &Weights, items: &[&Item], seed: u64) -> Vec<HeldOut> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut list = Vec::new();
     for item in items {
-        let Some(truth) = header.labels.iter().position(|label| *label == item.domain) else {
+        let labels = &weights.header().labels;
+        let Some(truth) = labels.iter().position(|label| *label == item.domain) else {
             continue;
         };
-        for text in [item.whole(), item.text.clone()] {
-            pairs.push((weights.logits(&Features::new(&text, header.buckets)), truth));
+        let mut texts = vec![item.text.clone()];
+        if item.kind == Kind::Question {
+            texts.extend([item.whole(), views::part(&item.text, &mut rng)]);
+        }
+        for text in texts {
+            let features = Features::new(&text, weights.vocabulary());
+            let said = Said { words: features.words, known: features.known };
+            let (logits, familiarity) = weights.judge(&features);
+            list.push(HeldOut { logits, said, familiarity, truth });
         }
     }
-    pairs
+    list
 }
 
 #[cfg(test)]

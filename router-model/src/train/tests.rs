@@ -31,12 +31,7 @@ fn questions() -> String {
 }
 
 fn options(path: &Path) -> Options {
-    Options {
-        data: vec![path.to_owned().into()],
-        epochs: 3,
-        buckets_log2: 12,
-        ..Options::default()
-    }
+    Options { data: vec![path.to_owned().into()], epochs: 3, bytes: 1 << 16, ..Options::default() }
 }
 
 fn run(path: &Path, seed: u64) -> Report {
@@ -122,6 +117,68 @@ fn what_cannot_be_used_is_named() {
     let missing = Source::from(Path::new("/no/such.jsonl").to_owned());
     let got = data::read(&[missing], &domains(), 10, &mut |_, _, _| ());
     assert!(matches!(got, Err(TrainError::Read { .. })));
+}
+
+/// What `train` says of questions, each `label: text`.
+#[track_caller]
+fn refused(lines: &[&str], want: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.jsonl");
+    let line = |line: &&str| {
+        let (label, text) = line.split_once(": ").unwrap();
+        format!("{{\"question\": \"{text}\", \"category\": \"{label}\"}}\n")
+    };
+    fs::write(&path, lines.iter().map(line).collect::<String>()).unwrap();
+    let got = train(&options(&path), &domains(), &mut |_, _, _| ()).unwrap_err().to_string();
+    assert_eq!(got, want);
+}
+
+#[test]
+fn too_little_to_choose_from() {
+    let one = "1 domains in the data; a choice needs two";
+    refused(&["law: May he sue?", "law: Is it a tort?"], one);
+    // Texts of no domain are not a domain.
+    refused(&["law: May he sue?", "none: How are you?"], one);
+    refused(&["none: How are you?"], "0 domains in the data; a choice needs two");
+    // Both say both: nothing is left to learn from.
+    let nothing = "0 domains in the data; a choice needs two";
+    refused(&["law: May he sue?", "code: may he  SUE?"], nothing);
+}
+
+/// The same text with two labels teaches neither, and is told with its lines.
+#[test]
+fn contradictions_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.jsonl");
+    let line =
+        |label: &str| format!("{{\"question\": \"Is it fair?\", \"category\": \"{label}\"}}\n");
+    fs::write(&path, line("law") + &questions() + &line("software") + &line("law")).unwrap();
+    let report = run(&path, 1);
+    let told: Vec<String> = report
+        .contradictions
+        .iter()
+        .map(|told| told.replace(&format!("{}/", folder.path().display()), ""))
+        .collect();
+    let want = "q.jsonl:1 says \"law\", q.jsonl:122 says \"code\": \"Is it fair?\"";
+    assert_eq!(told, [want]);
+}
+
+/// Lines must be UTF-8; books are old, and one odd letter is no reason to stop.
+#[test]
+fn bytes_that_are_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("law__old.jsonl");
+    fs::write(&path, b"{\"text\": \"a\"}\n{\"text\": \"\xff\"}\n").unwrap();
+    let got = data::read(&[path.clone().into()], &domains(), 10, &mut |_, _, _| ()).unwrap_err();
+    let end = "law__old.jsonl:2: not UTF-8; save the file as UTF-8";
+    assert!(got.to_string().ends_with(end), "{got}");
+    let book = folder.path().join("law__old.txt");
+    fs::write(&book, b"The widow\xff's estate goes to the heirs.").unwrap();
+    assert_eq!(data::read(&[book.into()], &domains(), 10, &mut |_, _, _| ()).unwrap().len(), 1);
+    // A list of what belongs nowhere may be any bytes.
+    assert_eq!(data::asides(&path).unwrap().len(), 2);
+    fs::write(&path, "\n").unwrap();
+    assert!(matches!(data::asides(&path), Err(TrainError::Empty { .. })));
 }
 
 #[test]

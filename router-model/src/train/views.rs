@@ -57,25 +57,27 @@ const ASK: &[&str] = &[
     "Are {} dangerous?",
 ];
 
-/// One form of an item; `peers` are other topics of its domain.
-pub(super) fn view(item: &Item, peers: &[&str], rng: &mut Rng) -> String {
+/// One form of an item; `peers` are other topics of its domain, `typos` the
+/// share of forms that are mistyped.
+pub(super) fn view(item: &Item, peers: &[&str], typos: f32, rng: &mut Rng) -> String {
     let text = match item.kind {
         Kind::Question => question(item, rng),
         Kind::Topic | Kind::Heading => ask(&item.text, peers, rng),
         Kind::Passage | Kind::Answer => part(&item.text, rng),
-        Kind::Said | Kind::Example | Kind::Exercise => item.text.clone(),
+        Kind::Said | Kind::Example | Kind::Exercise | Kind::Aside => item.text.clone(),
     };
-    match rng.u8(..100) {
-        0..5 => mistype(&text, 0.05, rng),
-        _ => text,
+    match rng.f32() < typos {
+        true => mistype(&text, 0.2, rng),
+        false => text,
     }
 }
 
+/// Alone most often, as it is asked.
 fn question(item: &Item, rng: &mut Rng) -> String {
     match rng.u8(..100) {
-        0..35 => item.whole(),
-        35..65 => item.text.clone(),
-        65..80 => {
+        0..50 => item.text.clone(),
+        50..75 => item.whole(),
+        75..90 => {
             let some = item.options.iter().filter(|_| rng.bool());
             some.fold(item.text.clone(), |text, option| format!("{text}\n{option}"))
         }
@@ -90,7 +92,7 @@ fn ask(topic: &str, peers: &[&str], rng: &mut Rng) -> String {
 }
 
 /// One to four sentences in a row.
-fn part(text: &str, rng: &mut Rng) -> String {
+pub(super) fn part(text: &str, rng: &mut Rng) -> String {
     let all = sentences(text);
     if all.is_empty() {
         return text.to_owned();

@@ -50,7 +50,9 @@ pub enum MaskError {
     NoRanks { score: &'static str },
     #[error("the profile has no gates, which the score {score} needs; use frequency or rank")]
     NoGates { score: &'static str },
-    #[error("the profile has no norms, which the score {score} needs; use {DEFAULT_NAME}, or profile with norms", DEFAULT_NAME = super::score::DEFAULT.name())]
+    #[error(
+        "the profile has no norms, which the score {score} needs; use gate, or profile with norms"
+    )]
     NoNorms { score: &'static str },
     /// A mean or a sum without them would hold against an expert that it was not run.
     #[error(

@@ -7,7 +7,7 @@ use engine::{Profile, hash};
 use serde_json::json;
 use surgery::mask::{Made, Order, Request, Score, Target, Warning, Whitelist, make};
 
-use super::{Bench, failed};
+use super::{Bench, asked, failed};
 use crate::cli::surgery::mask::{MaskArgs, Runtime};
 use crate::cli::{Cli, ParentPath};
 use crate::commands::terminal::{Failure, result};
@@ -26,7 +26,6 @@ pub fn run(cli: &Cli, args: &MaskArgs) -> Result<(), Failure> {
         (None, Some(coverage)) => Target::Coverage(coverage),
         (None, None) => return Err(Failure::usage("--keep or --coverage is needed")),
     };
-    let score: Score = args.score.parse().map_err(|e| Failure::usage(e).at("score"))?;
     let whitelist = args.whitelist.as_deref().map(Whitelist::from_str).transpose();
     let whitelist = whitelist.map_err(|e| Failure::usage(e).at("whitelist"))?;
     let read = |path: &Path, flag| Profile::read(path).map_err(failed("profile", flag));
@@ -36,6 +35,13 @@ pub fn run(cli: &Cli, args: &MaskArgs) -> Result<(), Failure> {
     let guards = args.guard.iter().map(|guard| Ok((read(&guard.path, "guard")?, guard.share)));
     let guards = guards.collect::<Result<Vec<_>, Failure>>()?;
     let routed = args.parent.as_ref().map(|parent| routed(cli, parent, &profile)).transpose()?;
+    let score = match asked(args.score.as_deref())? {
+        Some(score) => score,
+        None => {
+            let others = guards.iter().map(|(guard, _)| guard).chain(&reasoning);
+            Score::best([&profile].into_iter().chain(others))
+        }
+    };
     let order = Order {
         fused: args.runtime == Runtime::LlamaCpp,
         whitelist,
