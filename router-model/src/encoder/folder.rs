@@ -71,17 +71,19 @@ impl Reader<'_> {
             return Err(bad("vocab.txt", format!("{words} tokens, {rows} embeddings")));
         }
         let heads = config.num_attention_heads;
-        if heads == 0 || !width.is_multiple_of(heads) {
+        if width == 0 || heads == 0 || !width.is_multiple_of(heads) {
             let why = format!("{heads} heads do not share a width of {width}");
             return Err(bad("num_attention_heads", why));
         }
         if config.num_hidden_layers > 1_000 || !(0.0..1.0).contains(&config.layer_norm_eps) {
             return Err(bad("config.json", "layers or layer_norm_eps are no BERT's".into()));
         }
-        let [_, kinds] = [0, self.shape("embeddings.token_type_embeddings.weight")?[0]];
-        let kind = self.floats("embeddings.token_type_embeddings.weight", kinds * width)?;
+        let [kinds, _] = self.shape("embeddings.token_type_embeddings.weight")?;
+        let kind =
+            self.floats("embeddings.token_type_embeddings.weight", kinds.saturating_mul(width))?;
         let [positions, _] = self.shape("embeddings.position_embeddings.weight")?;
-        let mut places = self.floats("embeddings.position_embeddings.weight", positions * width)?;
+        let mut places =
+            self.floats("embeddings.position_embeddings.weight", positions.saturating_mul(width))?;
         places.truncate(MOST_TOKENS * width);
         if positions < 3 || kinds == 0 {
             return Err(bad("config.json", format!("{positions} positions, {kinds} kinds")));
@@ -152,7 +154,7 @@ impl Reader<'_> {
     fn floats(&self, name: &str, count: usize) -> Result<Vec<f32>, EncoderError> {
         let (shape, data) = self.tensor(name)?;
         let bad = |why: String| EncoderError::Tensor { name: name.to_owned(), why };
-        if data.len() != count * 4 {
+        if data.len() != count.saturating_mul(4) {
             return Err(bad(format!("it is {shape:?}, the others make it {count} numbers")));
         }
         let number = |bytes: &[u8]| bytes.try_into().map_or(f32::NAN, f32::from_le_bytes);
@@ -164,7 +166,7 @@ impl Reader<'_> {
     }
 
     fn matrix(&self, name: &str, rows: usize, k: usize) -> Result<Matrix, EncoderError> {
-        self.floats(name, rows * k)?;
+        self.floats(name, rows.saturating_mul(k))?;
         let bad = |why: String| EncoderError::Tensor { name: name.to_owned(), why };
         let (shape, data) = self.tensor(name)?;
         if shape != [rows, k] {
