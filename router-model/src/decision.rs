@@ -20,7 +20,7 @@ pub struct Decision {
     #[serde(default)]
     pub margin: f32,
     /// The conformal set: on questions like the held-out ones, the right label is
-    /// among these as often as the weights' header says (nine in ten).
+    /// among these as often as the weights' header says (four in five).
     #[serde(default)]
     pub set: Vec<String>,
     /// The probability that the text is like anything seen in training, 0 to 1.

@@ -33,7 +33,7 @@ pub(super) fn fit(
         topics.entry(&item.domain).or_default().push(&item.text);
     }
     let set = options.settings;
-    let width = if set.own_columns { names.len() } else { labels.len() + set.extra_columns };
+    let width = labels.len() + set.extra_columns;
     // A bucket has a weight for each column, a fingerprint, and a rarity.
     let buckets = options.bytes / (width + 3);
     let words = vocabulary(items, buckets, progress);
@@ -165,16 +165,15 @@ impl Model {
         let columns = width + 1;
         // Each output begins as its label's own column, so that the worst that can
         // come of it is one column a label; the columns beyond tell outputs apart.
-        let output = |(index, label): (usize, usize)| {
+        let output = |label: usize| {
             let weight = |at: usize| match at {
                 _ if at == label => 1.0,
-                _ if set.own_columns && at == index => 1.0,
-                _ if set.own_columns || at < labels => 0.0,
+                _ if at < labels => 0.0,
                 _ => 0.6 * (rng.f32() - 0.5),
             };
             Output { label, bias: 0.0, weights: (0..width).map(weight).collect() }
         };
-        let outputs: Vec<Output> = names.into_iter().enumerate().map(output).collect();
+        let outputs: Vec<Output> = names.into_iter().map(output).collect();
         Model {
             set,
             labels,

@@ -76,11 +76,10 @@ pub struct Settings {
     pub decay: f32,
     /// Part of the truth that is spread over all labels: some questions fit two.
     pub smoothing: f32,
-    /// Questions of a collection that make it worth an output of its own.
+    /// Questions of a collection that make it worth an output of its own.  At 40,
+    /// with four more columns, accuracy on the tuning tenth fell by two points.
     pub collection: usize,
-    /// Whether each output has a column of its own.
-    pub own_columns: bool,
-    /// Else: columns beyond one for each label, which tell outputs apart.
+    /// Columns beyond one for each label, which tell outputs apart.
     pub extra_columns: usize,
     /// Share of forms shown that are mistyped.
     pub typos: f32,
@@ -89,13 +88,12 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            rate: 0.5,
+            rate: 0.25,
             output_rate: 0.05,
             decay: 0.02,
-            smoothing: 0.05,
-            collection: 40,
-            own_columns: false,
-            extra_columns: 4,
+            smoothing: 0.1,
+            collection: usize::MAX,
+            extra_columns: 0,
             typos: 0.15,
         }
     }
@@ -130,8 +128,9 @@ impl Default for Options {
     }
 }
 
-/// How often the conformal set is to hold the truth.
-const COVERAGE: f32 = 0.9;
+/// How often the conformal set is to hold the truth.  At nine in ten, half of all
+/// short questions had a second label in the set, and were abstentions.
+const COVERAGE: f32 = 0.8;
 
 /// Share of held-out questions that may be taken for something never seen.
 const STRANGE: f32 = 0.01;
