@@ -36,6 +36,6 @@ pub use load::{Loaded, domain_at, home, load, shipped};
 pub use precision::{BadPrecision, Precision};
 pub use reread::{Refused, Reread, Stamp, reread};
 pub use settings::{
-    Autopilot, Config, Conversations, Memory, Parent, Server, Serving, Specialists, Supervisor,
-    Traffic, shipped_text,
+    Autopilot, Config, Conversations, Encoder, Memory, Parent, Server, Serving, Specialists,
+    Supervisor, Traffic, shipped_text,
 };

@@ -22,6 +22,7 @@ pub(crate) const KEYS: &[&str] = &[
     "memory.missing",
     "supervisor.threshold",
     "supervisor.fallback",
+    "supervisor.encoder",
     "conversations.margin",
     "conversations.reread",
     "conversations.reload",
@@ -88,6 +89,19 @@ pub struct Supervisor {
     /// The domain that answers when the supervisor abstains; `None` is the
     /// generalist.
     pub fallback: Option<String>,
+    pub encoder: Encoder,
+}
+
+/// The supervisor's second stage.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Encoder {
+    /// The one inside the binary, if it was built with one.
+    #[default]
+    Shipped,
+    /// None: the lexical stage decides alone.
+    Off,
+    /// A file or folder.
+    Path(PathBuf),
 }
 
 /// When a conversation moves to another specialist.
@@ -164,7 +178,7 @@ impl Default for Memory {
 
 impl Default for Supervisor {
     fn default() -> Supervisor {
-        Supervisor { threshold: 0.5, fallback: None }
+        Supervisor { threshold: 0.5, fallback: None, encoder: Encoder::default() }
     }
 }
 
@@ -239,6 +253,15 @@ pub(crate) fn parse(file: &str, text: &str, folder: &Path) -> Result<Config, Con
     let share = |key| r.number(key, "a number from 0 to 1", |n| (0.0..=1.0).contains(&n));
     set(&mut supervisor.threshold, share("supervisor.threshold")?);
     supervisor.fallback = r.text("supervisor.fallback")?;
+    match r.text("supervisor.encoder")?.as_deref() {
+        None => {}
+        Some("shipped") => supervisor.encoder = Encoder::Shipped,
+        Some("off") => supervisor.encoder = Encoder::Off,
+        Some("") => {
+            return Err(r.refuse("supervisor.encoder", "\"shipped\", \"off\" or a path"));
+        }
+        Some(path) => supervisor.encoder = Encoder::Path(path.into()),
+    }
     set(&mut conversations.margin, share("conversations.margin")?);
     set(&mut conversations.reread, share("conversations.reread")?);
     set(&mut conversations.reload, share("conversations.reload")?);
@@ -320,6 +343,8 @@ mod tests {
         check("memory.missing = 'renormalise'", "missing: Renormalise");
         check("supervisor.threshold = 1", "threshold: 1.0");
         check("supervisor.fallback = 'math'", r#"fallback: Some("math")"#);
+        check("supervisor.encoder = 'off'", "encoder: Off");
+        check("supervisor.encoder = 'models/minilm'", r#"encoder: Path("models/minilm")"#);
         check("conversations.margin = 0", "margin: 0.0");
         check("conversations.reread = 0.5", "reread: 0.5");
         check("conversations.reload = 1", "reload: 1.0");
@@ -372,6 +397,7 @@ mod tests {
         check("server.max_queue = 0", "it must be a whole number of at least 1");
         check("server.keys = ['a', 2]", "it must be a list of texts");
         check("supervisor.threshold = 1.5", "is 1.5; it must be a number from 0 to 1");
+        check("supervisor.encoder = ''", "\"shipped\", \"off\" or a path");
         check("supervisor.threshold = nan", "is nan; it must be a number from 0 to 1");
         check("conversations.margin = 2", "is 2; it must be a number from 0 to 1");
         check("conversations.idle = 0", "it must be a whole number of at least 1");

@@ -71,8 +71,7 @@ impl College {
         let Loaded { config, domains, .. } = loaded;
         let model = start::model_at_once(config.parent.path.as_deref(), home)?;
         let pinned = domains.enabled().filter(|d| d.pin).map(|d| d.id.clone()).collect();
-        let (threshold, fallback) = (config.supervisor.threshold, config.supervisor.fallback);
-        let routing = Routing::new(home, domains, threshold, fallback)?;
+        let routing = Routing::new(home, domains, &config.supervisor)?;
         let kv_precision = config.memory.kv_type;
         let mut options = EngineOptions {
             kv_precision,

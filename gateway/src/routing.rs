@@ -30,10 +30,10 @@ impl Routing {
     pub fn new(
         home: &Path,
         domains: Domains,
-        threshold: f32,
-        fallback: Option<String>,
+        settings: &config::Supervisor,
     ) -> Result<Routing, StartError> {
-        let supervisor = start::supervisor(home, &domains, threshold)?;
+        let supervisor = start::supervisor(home, &domains, settings)?;
+        let fallback = settings.fallback.clone();
         let labels = &supervisor.weights().header().labels;
         match faults(domains.iter(), labels).into_iter().next() {
             Some(fault) => Err(StartError::Domain(fault)),
@@ -52,14 +52,13 @@ impl Routing {
         fault.map_or(Ok(()), |fault| Err(fault.to_string()))
     }
 
-    /// The same weights, threshold and fallback for other domains; their heads are
+    /// The same weights, encoder, threshold and fallback for other domains; their heads are
     /// fitted here, which takes some milliseconds each.
     ///
     /// # Errors
     /// [`SupervisorError`] for what [`Routing::sound`] would have refused.
     pub fn with(&self, domains: Domains) -> Result<Routing, SupervisorError> {
-        let (weights, threshold) = (self.supervisor.weights().clone(), self.supervisor.threshold());
-        let supervisor = Supervisor::new(weights, &domains, threshold)?;
+        let supervisor = self.supervisor.for_domains(&domains)?;
         Ok(Routing { domains, supervisor, fallback: self.fallback.clone() })
     }
 }

@@ -98,17 +98,18 @@ fn gguf(path: Option<&Path>) -> Result<Gguf, StartError> {
 pub fn supervisor(
     home: &Path,
     domains: &Domains,
-    threshold: f32,
+    settings: &config::Supervisor,
 ) -> Result<Supervisor, StartError> {
     let path = home.join(SUPERVISOR).join(WEIGHTS);
     match std::fs::read(&path) {
         Ok(bytes) => {
             let weights = Weights::read(&bytes)
                 .map_err(|error| StartError::Improved { path: path.clone(), error })?;
-            Ok(Supervisor::new(weights, domains, threshold)?)
+            let supervisor = Supervisor::new(weights, domains, settings.threshold)?;
+            Ok(supervisor.with_configured(&settings.encoder)?)
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Ok(Supervisor::shipped(domains, threshold)?)
+            Ok(Supervisor::configured(domains, settings)?)
         }
         Err(error) => Err(StartError::Io { path, error }),
     }

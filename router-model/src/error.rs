@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::encoder::EncoderError;
+
 /// Why a weights file was refused; nothing of it is in use then.
 #[derive(Debug, Error, PartialEq)]
 pub enum WeightsError {
@@ -27,6 +29,8 @@ pub enum WeightsError {
 pub enum SupervisorError {
     #[error("weights: {0}")]
     Weights(#[from] WeightsError),
+    #[error("encoder: {0}")]
+    Encoder(#[from] EncoderError),
     #[error("threshold is {threshold}; it must be from 0 to 1")]
     Threshold { threshold: f32 },
     /// An enabled domain the weights do not know and nothing to learn it from.

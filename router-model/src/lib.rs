@@ -45,7 +45,7 @@ mod weights;
 
 pub use calibrate::Heat;
 pub use decision::{Alternative, Decision, Evidence, Reason, Rule};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, EncoderError, MiniLm};
 pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};
 pub use stages::{Mix, Stage};

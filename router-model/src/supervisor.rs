@@ -1,12 +1,13 @@
 //! Reads a query and decides, the same way for every caller.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use config::Domains;
 
 use crate::calibrate::{self, Said, softmax};
 use crate::decision::{Alternative, Decision, Evidence, Reason, Rule};
-use crate::encoder::Encoder;
+use crate::encoder::{self, Encoder};
 use crate::features::Features;
 use crate::head::{Head, LEAST_EXAMPLES, Seen};
 use crate::query::{Query, shares};
@@ -26,7 +27,7 @@ pub struct Supervisor {
     enabled: Vec<String>,
     threshold: f32,
     /// The second stage, where there is one.
-    encoder: Option<Box<dyn Encoder>>,
+    encoder: Option<Arc<dyn Encoder>>,
 }
 
 /// One turn, read.
@@ -49,6 +50,40 @@ impl Supervisor {
     /// too few examples to be learnt.
     pub fn shipped(domains: &Domains, threshold: f32) -> Result<Supervisor, SupervisorError> {
         Supervisor::new(Weights::shipped()?, domains, threshold)
+    }
+
+    /// The shipped weights with the second stage that the configuration names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Supervisor::shipped`], and where the encoder cannot be used.
+    pub fn configured(
+        domains: &Domains,
+        settings: &config::Supervisor,
+    ) -> Result<Supervisor, SupervisorError> {
+        Supervisor::shipped(domains, settings.threshold)?.with_configured(&settings.encoder)
+    }
+
+    /// Adds the second stage that the configuration names.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Encoder`] where it cannot be used.
+    pub fn with_configured(self, which: &config::Encoder) -> Result<Supervisor, SupervisorError> {
+        Ok(match encoder::configured(which, &self.weights.header().labels)? {
+            Some(encoder) => self.with_encoder(encoder),
+            None => self,
+        })
+    }
+
+    /// The same weights, encoder and threshold for other domains.
+    ///
+    /// # Errors
+    ///
+    /// As [`Supervisor::shipped`].
+    pub fn for_domains(&self, domains: &Domains) -> Result<Supervisor, SupervisorError> {
+        let lexical = Supervisor::new(self.weights.clone(), domains, self.threshold)?;
+        Ok(Supervisor { encoder: self.encoder.clone(), ..lexical })
     }
 
     /// As [`Supervisor::shipped`], with other weights.
@@ -84,7 +119,7 @@ impl Supervisor {
 
     /// Adds the second stage, which is asked where the first is unsure.
     pub fn with_encoder(mut self, encoder: Box<dyn Encoder>) -> Supervisor {
-        self.encoder = Some(encoder);
+        self.encoder = Some(encoder.into());
         self
     }
 

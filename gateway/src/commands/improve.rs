@@ -131,7 +131,9 @@ fn improve(
     let (own, others): (Vec<_>, Vec<_>) =
         held.into_iter().partition(|item| corrected.contains(item));
     let bytes = report.weights.write();
-    let current = start::supervisor(home, domains, threshold)?;
+    // What was trained is the lexical stage, and it is judged alone.
+    let settings = config::Supervisor { threshold, encoder: config::Encoder::Off, fallback: None };
+    let current = start::supervisor(home, domains, &settings)?;
     let candidate =
         Supervisor::new(report.weights, domains, threshold).map_err(StartError::from)?;
     let accuracy = |classifier: &Supervisor, items: &[&data::Item]| match items {

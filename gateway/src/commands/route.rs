@@ -28,7 +28,7 @@ pub fn run(cli: &Cli, args: &cli::Route) -> Result<(), Failure> {
     };
     let (loaded, home) = settings(cli)?;
     let config = &loaded.config;
-    let supervisor = start::supervisor(&home, &loaded.domains, config.supervisor.threshold)?;
+    let supervisor = start::supervisor(&home, &loaded.domains, &config.supervisor)?;
     let model = start::model(config.parent.path.as_deref(), &home)?;
     let disabled = &config.specialists.disabled;
     let registry = Registry::open(&home, model.shape(), model.parent(), disabled);

@@ -25,7 +25,7 @@ pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
         Supervisor::Improve(args) => super::improve::run(cli, args),
         Supervisor::Evaluate(args) => {
             let (loaded, _) = settings(cli)?;
-            judge(cli, args, &loaded.domains, loaded.config.supervisor.threshold)
+            judge(cli, args, &loaded.domains, &loaded.config.supervisor)
         }
         Supervisor::Lint(args) => lint::run(cli, args),
         Supervisor::Outcomes(what) => outcomes::run(cli, what),
@@ -79,7 +79,8 @@ fn weights_in_use(cli: &Cli, path: Option<&Path>) -> Result<Weights, Failure> {
         return weights(path);
     }
     let home = config::home(cli.home.as_deref());
-    Ok(supervisor(&home, &Domains::default(), 0.0)?.weights().clone())
+    let settings = config::Supervisor { encoder: config::Encoder::Off, ..Default::default() };
+    Ok(supervisor(&home, &Domains::default(), &settings)?.weights().clone())
 }
 
 /// The weights of a file, or the shipped ones.
@@ -95,9 +96,16 @@ fn weights(path: Option<&Path>) -> Result<Weights, Failure> {
     weights.map_err(|e| Failure::new("weights", e).at("weights"))
 }
 
-fn judge(cli: &Cli, args: &JudgeArgs, domains: &Domains, threshold: f32) -> Result<(), Failure> {
+fn judge(
+    cli: &Cli,
+    args: &JudgeArgs,
+    domains: &Domains,
+    settings: &config::Supervisor,
+) -> Result<(), Failure> {
     let weights = weights(args.weights.as_deref())?;
-    let mut classifier = Classifier::new(weights, domains, threshold).map_err(StartError::from)?;
+    let classifier = Classifier::new(weights, domains, settings.threshold);
+    let classifier = classifier.and_then(|c| c.with_configured(&settings.encoder));
+    let mut classifier = classifier.map_err(StartError::from)?;
     match args.stage {
         Some(Stage::Lexical) => classifier = classifier.lexical(),
         Some(Stage::Both) if !classifier.has_encoder() => {

@@ -16,7 +16,7 @@ use crate::TrainError;
 pub use crate::item::{Item, Kind};
 
 /// The domains' own examples.
-pub(super) fn examples(domains: &Domains) -> impl Iterator<Item = Item> {
+pub fn examples(domains: &Domains) -> impl Iterator<Item = Item> {
     let of = |domain: &config::Domain, text: &String| Item {
         text: text.clone(),
         options: Vec::new(),

@@ -8,15 +8,20 @@
 
 use std::collections::HashMap;
 
+use serde::Serialize;
+
 use crate::features::hash;
 use crate::item::{Item, Kind};
 use crate::text::Normal;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+/// What an item is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
     Train,
     /// Finds the temperature.
     Tune,
+    /// Measures, and is looked at last.
     Test,
 }
 

@@ -35,7 +35,7 @@ mod noise;
 mod views;
 
 use data::{Item, Kind};
-use groups::Part;
+pub use groups::Part;
 
 /// A file or folder to learn from, and its domain where the lines do not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,6 +267,12 @@ pub fn train(
         test_said: said,
         thresholds,
     })
+}
+
+/// The part of each item, in order, as [`train`] splits them; the encoder's recipe
+/// asks, so that both stages are held back the same questions.
+pub fn parts(items: &[Item]) -> Vec<Part> {
+    groups::split(items)
 }
 
 /// The items that [`train`] would measure on; the same files give the same ones.

@@ -71,6 +71,16 @@ impl Gguf {
         whole(parse(Part::new(PathBuf::from(name), mapping))?)
     }
 
+    /// The same for a file inside the binary, which is used where it lies.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gguf::from_bytes`].
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Gguf, GgufError> {
+        let mapping = Arc::new(Mapping::Embedded(bytes));
+        whole(parse(Part::new(PathBuf::from(name), mapping))?)
+    }
+
     /// The parent inside the binary.
     #[cfg(feature = "nano")]
     pub fn nano() -> Result<Gguf, GgufError> {

@@ -1,0 +1,33 @@
+//! What can be wrong with an encoder's file or folder.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why an encoder was refused; nothing of it is in use then.
+#[derive(Debug, Error)]
+pub enum EncoderError {
+    #[error("{path}: cannot be read: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    File(#[from] engine::gguf::GgufError),
+    #[error("this encoder is \"{got}\", this build reads \"{want}\"; export it again")]
+    Version { got: String, want: &'static str },
+    #[error("\"{field}\" cannot be used: {why}")]
+    Field { field: &'static str, why: String },
+    #[error("tensor \"{name}\" is missing")]
+    Missing { name: String },
+    #[error("tensor \"{name}\" cannot be used: {why}")]
+    Tensor { name: String, why: String },
+    #[error(
+        "the tensors' checksum is {got:016x}, the header says {want:016x}; the file is damaged"
+    )]
+    Checksum { got: u64, want: u64 },
+    #[error("{path}: not a model's safetensors: {why}")]
+    Safetensors { path: PathBuf, why: String },
+    #[error(
+        "the encoder knows [{got}], the lexical weights [{want}]; train both on the same domains"
+    )]
+    Labels { got: String, want: String },
+}
