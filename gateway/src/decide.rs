@@ -141,12 +141,7 @@ pub fn decide(
 
 /// The word for a domain that the client named.
 fn pinned(domain: Option<String>) -> Decision {
-    Decision {
-        domain,
-        confidence: 1.0,
-        rule: Rule::Pinned,
-        ..Decision::default()
-    }
+    Decision { domain, confidence: 1.0, rule: Rule::Pinned, ..Decision::default() }
 }
 
 /// The specialist for a domain: its own, else its fallback's, else the generalist.
