@@ -13,7 +13,7 @@ use rustix::process::nice;
 use specialists::Registry;
 use surgery::Parent;
 use surgery::create::{CreateError, Recipe, Workshop};
-use surgery::mask::{self, MaskError, Request, Target};
+use surgery::mask::{self, MaskError, Request, Score, Target};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -88,7 +88,8 @@ fn make(job: &Job) -> Result<Made, MakeError> {
     // One count for all layers, so that the specialist can be cut for any runtime.
     let target = Target::Share(settings.keep.into());
     let request = Request { target, uniform: true };
-    let file = mask::from_profile(seen, "", mask::DEFAULT, request)?;
+    let score = Score::best([seen]);
+    let file = mask::from_profile(seen, "", score, request)?;
     let coverage = mean(&mask::coverage(held, &file.kept)?);
     if !judge(coverage, settings.coverage) {
         return Err(MakeError::Coverage { coverage, least: settings.coverage });
@@ -100,7 +101,7 @@ fn make(job: &Job) -> Result<Made, MakeError> {
     let recipe = Recipe {
         id: id.clone(),
         domain: domain.clone(),
-        score: mask::DEFAULT,
+        score: Some(score),
         request,
         masking: Default::default(),
         settle: None,

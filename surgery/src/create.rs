@@ -65,7 +65,8 @@ pub struct Recipe {
     pub id: String,
     /// Id, name or alias of an enabled domain.
     pub domain: String,
-    pub score: Score,
+    /// `None` is the best that the profile has the numbers for.
+    pub score: Option<Score>,
     pub request: Request,
     /// Where in the router its mask acts.
     pub masking: Masking,
@@ -120,7 +121,7 @@ impl Recipe {
         Recipe {
             id: domain.to_owned(),
             domain: domain.to_owned(),
-            score: mask::DEFAULT,
+            score: None,
             request: Request { target: Target::Share(0.5), uniform: true },
             masking: Masking::default(),
             settle: Some(Settle::default()),
@@ -245,11 +246,12 @@ impl Workshop<'_> {
         }
         let profile_sha256 = hash::file(made.path).map_err(io(made.path))?;
         let mut warnings = profile::warnings(profile, parent.model.shape());
+        let score = recipe.score.unwrap_or_else(|| Score::best([profile]));
         let order = Order {
             routed: Some(&parent.model.shape().routed),
             masking: recipe.masking,
             force: recipe.force,
-            ..Order::plain(recipe.score, recipe.request)
+            ..Order::plain(score, recipe.request)
         };
         let Chosen { file, warnings: more, .. } = mask::make(profile, &profile_sha256, &order)?;
         // That tokens are few was said.

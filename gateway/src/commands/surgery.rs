@@ -20,6 +20,7 @@ use config::Loaded;
 use engine::{ExpertMask, MaskFile, hash};
 use surgery::Parent;
 use surgery::corpus::{Corpus, Part};
+use surgery::mask::{MaskError, Score};
 use surgery::tokens::Reading;
 
 use super::terminal::Failure;
@@ -100,6 +101,11 @@ fn failed_at<E: ToString>(
         let named = error.starts_with(&path);
         Failure::new(code, if named { error } else { format!("{path}: {error}") }).at(field)
     }
+}
+
+/// The score that was asked for by name.
+fn asked(score: Option<&str>) -> Result<Option<Score>, Failure> {
+    score.map(str::parse).transpose().map_err(|e: MaskError| Failure::usage(e).at("score"))
 }
 
 /// A mask's file and its hash.

@@ -8,7 +8,7 @@ and score, the tables of `collegium surgery evaluate`, and of all that `scores.m
 above the parent in nats a token on its own domain, by score and by domain, beside random masks of the same size.
 
 What is done is not done again; delete OUT/scores after changing the parent or the texts.  COLLEGIUM names the binary
-(default: collegium from the path).  The score of the first row is what surgery/src/mask/score.rs should have as DEFAULT.
+(default: collegium from the path).  The score of the first row is what surgery/src/mask/score.rs should have first in BY_MERIT.
 Needs nothing but Python.
 """
 

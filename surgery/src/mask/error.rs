@@ -52,7 +52,9 @@ pub enum MaskError {
         "the profile has no gates, which the score {score} needs; use frequency, or profile a corpus"
     )]
     NoGates { score: &'static str },
-    #[error("the profile has no norms, which the score {score} needs; use {DEFAULT_NAME}, or profile with norms", DEFAULT_NAME = super::score::DEFAULT.name())]
+    #[error(
+        "the profile has no norms, which the score {score} needs; use gate, or profile with norms"
+    )]
     NoNorms { score: &'static str },
     #[error(
         "the profile has norms of what goes into an expert's output matrix and no gates, as of an imatrix; the score \

@@ -1,4 +1,4 @@
-use engine::{Masking, Profile, Shape, Source};
+use engine::{Known, Masking, Profile, Shape, Source};
 
 use super::*;
 
@@ -322,6 +322,28 @@ fn profile(domain: &str, gates: &[f64]) -> Profile {
     profile.all.counts.fill(10);
     profile.tokens = 10 * gates.len() as u64;
     profile
+}
+
+#[test]
+fn the_best_score_is_one_that_all_profiles_can_bear() {
+    #[track_caller]
+    fn check(norms: &[&[f64]], want: Score) {
+        let of = |norms: &&[f64]| {
+            let mut profile = profile("law", &[2., 1.]);
+            profile.all.output_norm.copy_from_slice(norms);
+            profile.all.gated_norm.copy_from_slice(norms);
+            profile
+        };
+        let profiles: Vec<Profile> = norms.iter().map(of).collect();
+        assert_eq!(Score::best(&profiles), want);
+    }
+    check(&[&[3., 4.]], DEFAULT);
+    // An expert that was chosen and did not run.
+    check(&[&[3., 0.]], Score::Gate);
+    check(&[&[3., 4.], &[0., 4.]], Score::Gate);
+    let mut counted = profile("law", &[2., 1.]);
+    counted.known = Known { ranks: false, gates: false, norms: false, ..Known::default() };
+    assert_eq!(Score::best([&counted, &profile("math", &[2., 1.])]), Score::Frequency);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
-use surgery::mask::DEFAULT;
+use surgery::mask::Score;
 
 use crate::cli::ParentPath;
 
@@ -23,13 +23,19 @@ pub struct CompareArgs {
     /// What a profile without a mask keeps of each layer, as 16 or 50%
     #[arg(long, value_name = "N|P%", default_value = "50%")]
     pub keep: String,
-    /// What makes an expert matter, for such a profile and for cosines; see `surgery mask --help`
-    #[arg(long, value_name = "NAME", default_value = DEFAULT.name())]
-    pub score: String,
+    #[arg(long, value_name = "NAME", help = score_help())]
+    pub score: Option<String>,
     /// Count bytes as well, of this parent's experts
     #[arg(long, value_name = "GGUF")]
     pub parent: Option<ParentPath>,
     /// The same as Markdown, in a file
     #[arg(long, value_name = "FILE.md")]
     pub out: Option<PathBuf>,
+}
+
+fn score_help() -> String {
+    let usual = Score::usual();
+    format!(
+        "What makes an expert matter, for such a profile and for cosines; see `surgery mask --help` {usual}"
+    )
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use surgery::mask::DEFAULT;
+use surgery::mask::Score;
 
 use super::mask::Acts;
 use crate::cli::ParentPath;
@@ -28,9 +28,8 @@ pub struct CreateArgs {
     /// Experts to keep in each layer, as 16 or 50%
     #[arg(long, value_name = "N|P%", default_value = "50%")]
     pub keep: String,
-    /// What makes an expert matter; `surgery mask --help` lists the scores
-    #[arg(long, value_name = "NAME", default_value = DEFAULT.name())]
-    pub score: String,
+    #[arg(long, value_name = "NAME", help = score_help())]
+    pub score: Option<String>,
     /// Let layers keep different numbers, which in the mean are what --keep says; llama.cpp reads no such file
     #[arg(long)]
     pub per_layer: bool,
@@ -52,4 +51,9 @@ pub struct CreateArgs {
     /// Folder for profile, mask and report [default: below the home folder]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+fn score_help() -> String {
+    let usual = Score::usual();
+    format!("What makes an expert matter; `surgery mask --help` lists the scores {usual}")
 }

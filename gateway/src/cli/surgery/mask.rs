@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use engine::Masking;
-use surgery::mask::{DEFAULT, FLOOR, SWAPS, Score, USUAL_WHITELIST};
+use surgery::mask::{FLOOR, SWAPS, Score, USUAL_WHITELIST};
 
 use crate::cli::ParentPath;
 
@@ -21,9 +21,8 @@ pub struct MaskArgs {
     /// The fewest experts that carry this share of the gate mass, above 0 and at most 1
     #[arg(long, value_name = "C", group = "target")]
     pub coverage: Option<f64>,
-    /// What makes an expert matter; --help lists the scores
-    #[arg(long, value_name = "NAME", default_value = DEFAULT.name(), long_help = score_help())]
-    pub score: String,
+    #[arg(long, value_name = "NAME", help = short_help(), long_help = score_help())]
+    pub score: Option<String>,
     /// Let layers keep different numbers: with --keep their mean is N, and they go where the score is spread widest;
     /// with --coverage each layer keeps what it needs
     #[arg(long)]
@@ -68,10 +67,15 @@ pub struct MaskArgs {
     pub out: PathBuf,
 }
 
+fn short_help() -> String {
+    format!("What makes an expert matter; --help lists the scores {}", Score::usual())
+}
+
 fn score_help() -> String {
     let help = Score::help();
     format!(
-        "What makes an expert matter, and the pruning it is for (task-specific or general):{help}\n"
+        "What makes an expert matter, and the pruning it is for (task-specific or general):{help}\n\n{}",
+        Score::usual()
     )
 }
 

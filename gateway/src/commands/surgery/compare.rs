@@ -9,7 +9,7 @@ use surgery::compare::table::{Correlations, Table};
 use surgery::compare::{Item, compare};
 use surgery::mask::{Request, Score, Target};
 
-use super::{Bench, failed, failed_at, writable};
+use super::{Bench, asked, failed, failed_at, writable};
 use crate::cli::Cli;
 use crate::cli::surgery::compare::CompareArgs;
 use crate::commands::terminal::{Failure, result};
@@ -60,7 +60,7 @@ fn correlations(path: &Path, without: Option<&str>) -> Result<Vec<Correlations>,
 
 /// The files in their order: masks know their profile if it is among the files.
 fn items(args: &CompareArgs) -> Result<Vec<Item>, Failure> {
-    let score: Score = args.score.parse().map_err(|e| Failure::usage(e).at("score"))?;
+    let score = asked(args.score.as_deref())?;
     let target = Target::keep(&args.keep).map_err(|e| Failure::usage(e).at("keep"))?;
     let request = Request { target, uniform: true };
     let wrong = failed("compare", "files");
@@ -77,6 +77,7 @@ fn items(args: &CompareArgs) -> Result<Vec<Item>, Failure> {
             items.push(None);
         }
     }
+    let score = score.unwrap_or_else(|| Score::best(profiles.iter().map(|(_, _, p, _)| p)));
     for (at, path, profile, sha256) in &profiles {
         let mut known = false;
         for item in items.iter_mut().flatten().filter(|item| item.profile == *sha256) {

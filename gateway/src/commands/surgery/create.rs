@@ -3,16 +3,16 @@
 use specialists::Registry;
 use surgery::corpus::Corpus;
 use surgery::create::{Recipe, Texts, Workshop};
-use surgery::mask::{Request, Score, Target};
+use surgery::mask::{Request, Target};
 
-use super::{Bench, failed};
+use super::{Bench, asked, failed};
 use crate::cli::surgery::create::CreateArgs;
 use crate::commands::terminal::{Bar, Failure, result};
 
 /// Runs the step.
 pub fn run(bench: &Bench<'_>, args: &CreateArgs) -> Result<(), Failure> {
     let target = Target::keep(&args.keep).map_err(|e| Failure::usage(e).at("keep"))?;
-    let score: Score = args.score.parse().map_err(|e| Failure::usage(e).at("score"))?;
+    let score = asked(args.score.as_deref())?;
     let label = &args.domain;
     // Whether a label without a domain will do is for surgery to say.
     let domain = bench.loaded.domains.canonical(label).unwrap_or(label);

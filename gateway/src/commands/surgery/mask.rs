@@ -9,7 +9,7 @@ use surgery::mask::{
     Beside, Made, MaskError, Order, Request, Score, Target, Warning, Whitelist, make,
 };
 
-use super::{Bench, failed, failed_at, writable};
+use super::{Bench, asked, failed, failed_at, writable};
 use crate::cli::surgery::mask::{MaskArgs, Runtime};
 use crate::cli::{Cli, ParentPath};
 use crate::commands::terminal::{Failure, result};
@@ -28,7 +28,6 @@ pub fn run(cli: &Cli, args: &MaskArgs) -> Result<(), Failure> {
         (None, Some(coverage)) => Target::Coverage(coverage),
         (None, None) => return Err(Failure::usage("--keep or --coverage is needed")),
     };
-    let score: Score = args.score.parse().map_err(|e| Failure::usage(e).at("score"))?;
     let whitelist = args.whitelist.as_deref().map(Whitelist::from_str).transpose();
     let whitelist = whitelist.map_err(|e| Failure::usage(e).at("whitelist"))?;
     let inputs = args.guard.iter().map(|guard| guard.path.as_path());
@@ -49,6 +48,14 @@ pub fn run(cli: &Cli, args: &MaskArgs) -> Result<(), Failure> {
         .map(|((profile, sha256), share)| (Beside { profile, sha256 }, *share))
         .collect();
     let routed = args.parent.as_ref().map(|parent| routed(cli, parent, &profile)).transpose()?;
+    let score = match asked(args.score.as_deref())? {
+        Some(score) => score,
+        None => {
+            let guards = guards.iter().map(|(guard, _)| guard.profile);
+            let others = guards.chain(reasoning.map(|beside| beside.profile));
+            Score::best([&profile].into_iter().chain(others))
+        }
+    };
     let order = Order {
         fused: args.runtime == Runtime::LlamaCpp,
         whitelist,
