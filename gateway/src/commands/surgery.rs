@@ -90,11 +90,6 @@ fn failed<E: ToString>(code: &'static str, field: &'static str) -> impl Fn(E) ->
     move |error| Failure::new(code, error).at(field)
 }
 
-/// The score that was asked for by name.
-fn asked(score: Option<&str>) -> Result<Option<Score>, Failure> {
-    score.map(str::parse).transpose().map_err(|e: MaskError| Failure::usage(e).at("score"))
-}
-
 /// The same of a file, which is named.
 fn failed_at<E: ToString>(
     code: &'static str,
@@ -106,6 +101,11 @@ fn failed_at<E: ToString>(
         let named = error.starts_with(&path);
         Failure::new(code, if named { error } else { format!("{path}: {error}") }).at(field)
     }
+}
+
+/// The score that was asked for by name.
+fn asked(score: Option<&str>) -> Result<Option<Score>, Failure> {
+    score.map(str::parse).transpose().map_err(|e: MaskError| Failure::usage(e).at("score"))
 }
 
 /// A mask's file and its hash.

@@ -51,8 +51,9 @@ pub fn run(cli: &Cli, args: &MaskArgs) -> Result<(), Failure> {
     let score = match asked(args.score.as_deref())? {
         Some(score) => score,
         None => {
-            let others = guards.iter().map(|(guard, _)| guard).chain(&reasoning);
-            Score::best([&profile].into_iter().chain(others.map(|other| other.profile)))
+            let guards = guards.iter().map(|(guard, _)| guard.profile);
+            let others = guards.chain(reasoning.map(|beside| beside.profile));
+            Score::best([&profile].into_iter().chain(others))
         }
     };
     let order = Order {
