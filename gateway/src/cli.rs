@@ -206,6 +206,9 @@ pub struct TrainArgs {
     /// Passes over the data [default: 8]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
+    /// Leave the tenth that calibrates out of the weights, as `router-model/encoder` needs it to weigh the two stages
+    #[arg(long)]
+    pub no_refit: bool,
     /// Folder for weights and report
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

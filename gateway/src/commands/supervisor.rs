@@ -38,6 +38,7 @@ fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> 
         data: args.data.clone(),
         seed: args.seed.unwrap_or(defaults.seed),
         epochs: args.epochs.unwrap_or(defaults.epochs),
+        refit: !args.no_refit,
         ..defaults
     };
     let mut bar = Bar::new(cli);
