@@ -250,7 +250,7 @@ pub struct JudgeArgs {
     /// Which stages answer: lexical, or both [default: what this build ships]
     #[arg(long, value_name = "lexical|both")]
     pub stage: Option<Stage>,
-    /// Texts of no domain, one a line, plain or as {"text": …}: how well they are told from the questions
+    /// Texts of no domain, one a line, plain or as {"text", "kind"}: how well they are told from the questions
     #[arg(long, value_name = "FILE")]
     pub ood: Option<PathBuf>,
     /// Of the typos

@@ -133,7 +133,7 @@ mod tests {
         check(folder, "surgery cut --mask @/none.json --out @/y", 1);
         check(folder, "surgery create --domain law --corpus @/none.jsonl", 1);
         check(folder, "supervisor evaluate --data @/none.jsonl", 1);
-        check(folder, "supervisor evaluate --data @/none.jsonl --ood @/ood.jsonl", 2);
+        check(folder, "supervisor evaluate --data @/none.jsonl --ood @/ood.jsonl", 1);
         check(folder, "supervisor lint --domain @/none.toml", 1);
         check(folder, "supervisor lint", 2);
         let outcomes = "supervisor outcomes";

@@ -22,6 +22,7 @@ mod error;
 mod file;
 mod folder;
 mod math;
+mod mix;
 #[cfg(feature = "encoder")]
 mod shipped;
 #[cfg(test)]
@@ -32,9 +33,9 @@ use std::path::Path;
 
 use engine::gguf::Gguf;
 
-use crate::stages::Mix;
 use bert::Bert;
 pub use error::EncoderError;
+pub use mix::Mix;
 use wordpiece::WordPiece;
 
 /// Reads meaning where the lexical stage reads words; slower, so it is asked

@@ -45,9 +45,9 @@ mod weights;
 
 pub use calibrate::Heat;
 pub use decision::{Alternative, Decision, Evidence, Reason, Rule};
-pub use encoder::{Encoder, EncoderError, MiniLm};
+pub use encoder::{Encoder, EncoderError, MiniLm, Mix};
 pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};
-pub use stages::{Mix, Stage};
+pub use stages::Stage;
 pub use supervisor::Supervisor;
 pub use weights::{Header, Output, Weights};

@@ -120,15 +120,10 @@ fn judge(
     let items = data::read(&args.data, domains, per_book, &mut |d, t, what| bar.show(d, t, what))
         .map_err(|e| Failure::new("data", e).at("data"))?;
     drop(bar);
-    let strange = match &args.ood {
-        Some(path) => data::asides(path).map_err(|e| Failure::new("data", e).at("ood"))?,
-        None => Vec::new(),
-    };
     let mut items = match args.held_out {
         true => train::held_out_items(&items),
         false => items.iter().collect::<Vec<_>>(),
     };
-    items.extend(&strange);
     let options = evaluate::Options {
         seed: args.seed,
         typos: args.typos,
@@ -137,6 +132,11 @@ fn judge(
     if let Some(out) = &args.report.out {
         return report::run(cli, (args, out), (&classifier, domains), &items, options);
     }
+    let strange = match &args.ood {
+        Some(path) => data::asides(path).map_err(|e| Failure::new("data", e).at("ood"))?,
+        None => Vec::new(),
+    };
+    items.extend(&strange);
     let evaluation = evaluate::evaluate(&classifier, &items, &options)
         .map_err(|e| Failure::new("evaluate", e))?;
     result(cli, &evaluation, |e| {

@@ -11,8 +11,8 @@ use engine::gguf::{Gguf, Tensor};
 use engine::kernels::Matrix;
 
 use super::bert::{Bert, Layer, Linear, Norm};
+use super::mix::Mix;
 use super::{EncoderError, Known};
-use crate::stages::Mix;
 
 /// Changes with the meaning of anything in the file.
 const FORMAT: &str = "collegium.encoder/1";

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::bert::{Bert, Layer, Linear, Norm};
+use super::mix::Mix;
 use super::{EncoderError, Known, MOST_TOKENS};
-use crate::stages::Mix;
 
 #[derive(Deserialize)]
 struct Config {

@@ -79,8 +79,7 @@ mod tests {
             assert!((f64::from(exp(x)) - want).abs() <= want * 5e-7 + 1e-37, "exp {x}");
         }
         // Values of the normal distribution, from tables.
-        for (x, want) in
-            [(0.0, 0.0), (1.0, 0.841_344_75), (-1.0, -0.158_655_25), (3.0, 2.995_950_2)]
+        for (x, want) in [(0.0, 0.0), (1.0, 0.841_344_7), (-1.0, -0.158_655_3), (3.0, 2.995_950_2)]
         {
             let mut one = [x];
             gelu(&mut one);

@@ -1,7 +1,7 @@
 //! The encoder inside the binary.
 
 use super::EncoderError;
-use crate::stages::Mix;
+use super::mix::Mix;
 
 /// Aligned, so that its numbers can be read where they lie.
 #[repr(C, align(4096))]

@@ -336,7 +336,7 @@ mod tests {
             assert!(got.to_string().contains(want), "{got}");
         }
         check("{", "not a mask file");
-        check(&text.replace("mask/1", "mask/2"), "\"collegium.mask/2\" is not known");
+        check(&text.replace("mask/1", "mask/3"), "\"collegium.mask/3\" is not known");
         check(&text.replace("[0,3]", "[3,0]"), "layer 0: kept ids are not sorted");
         check(&text.replace("[0,3]", "[0,1,3]"), "do not number 2");
         check(&text.replace("\"p\"", "\"other\""), "for parent other");

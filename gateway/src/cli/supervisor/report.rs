@@ -10,7 +10,4 @@ pub struct ReportArgs {
     /// (0 to 0.4), texts of no domain, and time
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Texts that belong to no domain, as lines of {"text", "kind"} or of plain text; how well they are rejected is part of the report
-    #[arg(long, value_name = "FILE", requires = "out")]
-    pub ood: Option<PathBuf>,
 }

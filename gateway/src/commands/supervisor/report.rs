@@ -20,7 +20,7 @@ pub fn run(
     items: &[&Item],
     options: Options,
 ) -> Result<(), Failure> {
-    let texts = match &args.report.ood {
+    let texts = match &args.ood {
         Some(path) => strange(path).map_err(|e| Failure::new("data", e).at("ood"))?,
         None => Vec::new(),
     };
@@ -86,7 +86,7 @@ fn command(args: &JudgeArgs) -> String {
     if args.typos > 0.0 {
         text += &format!(" --typos {}", args.typos);
     }
-    if let Some(path) = &args.report.ood {
+    if let Some(path) = &args.ood {
         text += &format!(" --ood {}", name(path));
     }
     text + " --out DIR"
