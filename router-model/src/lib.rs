@@ -2,12 +2,14 @@
 //!
 //! [`Supervisor::decide`] takes a [`Query`] and gives a [`Decision`]: the domain,
 //! its probability, every alternative, and the words that decided.  It is pure
-//! but for the clock in `micros`, and takes well under a millisecond.
+//! but for the clock in `micros`.
 //!
-//! Words, pairs of words and pieces of words are hashed into buckets
-//! (`features.rs`); each bucket has a weight for each label (`weights.rs`); the
-//! sums, divided by a temperature found on held-out questions (`calibrate.rs`),
-//! are probabilities.  Several turns of a user are averaged, the newest most
+//! The lexical stage always speaks, in tens of microseconds: words, pairs of words
+//! and pieces of words that are known (`vocabulary.rs`, `features.rs`) have a
+//! weight for each label (`weights.rs`); the sums, divided by a temperature that
+//! knows how much was read (`calibrate.rs`), are probabilities.  Where they are
+//! unsure the second stage reads meaning, in milliseconds (`encoder.rs`), and both
+//! are added (`stages.rs`).  Several turns of a user are averaged, the newest most
 //! (`query.rs`).  A domain that an operator adds is learnt from its examples when
 //! the supervisor is made (`head.rs`).
 //!
@@ -18,8 +20,9 @@
 //! Absent on purpose: keyword lists, rules for single domains, and any memory of
 //! past queries (a conversation that stays with its specialist is the gateway's).
 //!
-//! To train, see [`train`]; to measure, [`evaluate`]; before adding a domain, [`lint`]; to choose by who was right, [`outcome`]; the card with what ships
-//! and how it fares is `README.md`.
+//! To train, see [`train`]; to measure, [`evaluate`] and [`report`]; before adding
+//! a domain, [`lint`]; to choose by who was right, [`outcome`]; the card with what
+//! ships and how it fares is `README.md`.
 
 mod calibrate;
 mod decision;
