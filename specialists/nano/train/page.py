@@ -16,7 +16,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 
 # `other` is a label for evaluation and never a specialist.
@@ -48,6 +47,7 @@ def main():
     parser.add_argument("--tokens", default="2500", help="held-out tokens of each domain (default: 2500)")
     parser.add_argument("--items", default="10", help="questions of each domain (default: 10)")
     options = parser.parse_args()
+    binary = os.environ.get("COLLEGIUM", "collegium")
     out = options.data / "page"
     out.mkdir(exist_ok=True)
     texts = sorted((options.data / "held-out").glob("*.jsonl"))
@@ -55,7 +55,7 @@ def main():
         parser.error(f"{options.data}/held-out has no .jsonl; run.sh makes it")
 
     def surgery(*words):
-        command = [os.environ.get("COLLEGIUM", "collegium"), "--home", out / "home", "surgery", *words]
+        command = [binary, "--home", out / "home", "surgery", *words]
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
 
     said, inputs = [], []
@@ -75,7 +75,11 @@ def main():
     asked.write_text("".join(json.dumps(one) + "\n" for one in said), encoding="utf-8")
     surgery("evaluate", "--parent", options.nano / "nano.gguf", *inputs, "--questions", asked, "--by", "likelihood",
             "--tokens", options.tokens, "--items", options.items, "--random", "2", "--seed", "1", "--out", out)  # fmt: skip
-    shutil.copy(out / "evaluation.html", options.nano / "evaluation.html")
+    page = (out / "evaluation.html").read_text(encoding="utf-8")
+    # The page tells its command; where the folders were is nobody's business.
+    for place, name in ((binary, "collegium"), (f"{options.data}/", "OUT/"), (f"{options.nano}/", "NANO/")):
+        page = page.replace(place, name)
+    (options.nano / "evaluation.html").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
