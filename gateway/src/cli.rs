@@ -203,9 +203,15 @@ pub struct TrainArgs {
     /// The same files and seed give the same bytes [default: 1]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Passes over the data [default: 8]
+    /// Steps of the regression at most [default: 100]
     #[arg(long, value_name = "N")]
-    pub epochs: Option<usize>,
+    pub steps: Option<usize>,
+    /// What large weights cost: more of it trusts rare words less [default: 0.0000015]
+    #[arg(long, value_name = "X")]
+    pub penalty: Option<f32>,
+    /// Learn nothing of this domain, to see how its questions are told from the others'; may be repeated
+    #[arg(long, value_name = "DOMAIN")]
+    pub leave_out: Vec<String>,
     /// Leave the tenth that calibrates out of the weights, as `router-model/encoder` needs it to weigh the two stages
     #[arg(long)]
     pub no_refit: bool,
@@ -222,9 +228,9 @@ pub struct ImproveArgs {
     /// As for train
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Passes over the data
+    /// Steps of the regression at most
     #[arg(long, value_name = "N")]
-    pub epochs: Option<usize>,
+    pub steps: Option<usize>,
     /// Go back to the weights before the last improvement
     #[arg(long, conflicts_with = "data")]
     pub rollback: bool,

@@ -214,7 +214,7 @@ mod tests {
         };
         fs::write(folder.join("data.jsonl"), lines("question", "math", 0)).expect("written");
         fs::write(feedback.join("corrections.jsonl"), lines("prompt", "law", 4)).expect("written");
-        let improve = "supervisor improve --epochs 2 --data @/data.jsonl";
+        let improve = "supervisor improve --steps 4 --data @/data.jsonl";
         check(folder, improve, 0);
         assert!(weights.exists(), "nothing was learnt");
         let learnt = fs::read(&weights).expect("weights");

@@ -6,8 +6,9 @@
 //! the file that ships ([`MiniLm::shipped`], int8) or from a folder
 //! ([`MiniLm::open`], F32).
 //!
-//! `wordpiece` makes tokens of the text, `bert` runs the layers on the engine's
-//! matrix products, `math` is what lies between those; `file` and `folder` read.
+//! `wordpiece` makes tokens of the text.  A file is read by `file` and its layers are
+//! run by `bert` on the engine's kernels; a folder is read by `folder` and run by
+//! candle-transformers, which knows no blocks of eight bits.
 //! The promise: no text and no file makes it panic, memory is bounded by 128
 //! tokens whatever the text, and the same text gives the same numbers, however
 //! many threads compute them.
@@ -21,7 +22,6 @@ mod bert;
 mod error;
 mod file;
 mod folder;
-mod math;
 mod mix;
 #[cfg(feature = "encoder")]
 mod shipped;
@@ -35,6 +35,7 @@ use engine::gguf::Gguf;
 
 use bert::Bert;
 pub use error::EncoderError;
+use folder::Floats;
 pub use mix::Mix;
 use wordpiece::WordPiece;
 
@@ -80,14 +81,20 @@ pub const MOST_TOKENS: usize = 128;
 struct Known {
     labels: Vec<String>,
     tokens: Vec<String>,
-    bert: Bert,
+    net: Net,
     mix: Mix,
+}
+
+/// What makes logits of tokens.
+enum Net {
+    Blocks(Bert),
+    Floats(Floats),
 }
 
 /// A BERT classifier, ready to read.
 pub struct MiniLm {
     words: WordPiece,
-    bert: Bert,
+    net: Net,
     mix: Mix,
     /// Where the score of each lexical label is among its own.
     order: Vec<usize>,
@@ -135,7 +142,7 @@ impl MiniLm {
             want: labels.join(", "),
         })?;
         let words = WordPiece::new(&known.tokens)?;
-        Ok(MiniLm { words, bert: known.bert, mix: known.mix, order })
+        Ok(MiniLm { words, net: known.net, mix: known.mix, order })
     }
 
     /// The tokens of a text, as they are read: how long it will take.
@@ -144,7 +151,11 @@ impl MiniLm {
     }
 
     fn ids(&self, text: &str) -> Vec<u32> {
-        self.words.encode(text, MOST_TOKENS.min(self.bert.positions()))
+        let positions = match &self.net {
+            Net::Blocks(bert) => bert.positions(),
+            Net::Floats(floats) => floats.positions,
+        };
+        self.words.encode(text, MOST_TOKENS.min(positions))
     }
 
     /// Other [`Mix`] than the file's, for measuring.
@@ -156,7 +167,11 @@ impl MiniLm {
 
 impl Encoder for MiniLm {
     fn logits(&self, text: &str) -> Vec<f32> {
-        let own = self.bert.logits(&self.ids(text));
+        let ids = self.ids(text);
+        let own = match &self.net {
+            Net::Blocks(bert) => bert.logits(&ids),
+            Net::Floats(floats) => floats.logits(&ids),
+        };
         self.order.iter().map(|at| own[*at]).collect()
     }
 

@@ -58,6 +58,11 @@ pub enum TrainError {
     NoDomain { path: PathBuf },
     #[error("{path}: no text to learn from; .jsonl, .json and .txt are read, each also as .xz")]
     Empty { path: PathBuf },
+    #[error(
+        "--leave-out: \"{name}\" is no domain{}; the domains are named by their files",
+        .nearest.as_ref().map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default()
+    )]
+    NoSuchDomain { name: String, nearest: Option<String> },
     #[error("no items held out for {what}; give more questions that carry their own domain")]
     NothingHeldOut { what: &'static str },
     #[error("{labels} domains in the data; a choice needs two")]

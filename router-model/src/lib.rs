@@ -53,4 +53,4 @@ pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};
 pub use stages::Stage;
 pub use supervisor::Supervisor;
-pub use weights::{Header, Output, Weights};
+pub use weights::{Header, Weights};

@@ -279,7 +279,7 @@ impl Supervisor {
 
     fn moves(&self, turn: &Read, label: usize) -> Vec<(u32, f32)> {
         let features = &turn.seen.features;
-        let direction = self.weights.direction(features, label);
+        let direction = self.weights.direction(label);
         let weight = |bucket: u32| self.weights.along(bucket, &direction) / turn.temperature;
         features.list.iter().map(|f| (f.unit, weight(f.bucket) * f.value)).collect()
     }

@@ -4,11 +4,9 @@
 //! (JSON), for each bucket the fingerprint of its n-gram and how rare that is, then one signed byte
 //! a bucket and column.
 //!
-//! A text's columns are the sums of its n-grams' rows.  The last one tells what is
-//! strange to all labels.  The others are weighed by each [`Output`]; a label has
-//! one output or several, one for each collection of questions it was learnt from,
-//! since exercises in economics and a survey of economists share few words.  Reading checks every number before it is used, and
-//! copies the file's bytes once; it never panics.
+//! A text's columns are the sums of its n-grams' rows: one for each label, and a last
+//! one that tells what is strange to all labels.  Reading checks every number before
+//! it is used, and copies the file's bytes once; it never panics.
 //!
 //! A byte `q` stands for `scale * q * |q| / 127^2`: half of all weights are
 //! small, and squaring gives them finer steps than the large ones.
@@ -22,7 +20,7 @@ use crate::features::{Features, SCHEME};
 use crate::vocabulary::Vocabulary;
 
 const MAGIC: &[u8; 8] = b"clgmlex\n";
-const FORMAT: &str = "collegium.lexical/2";
+const FORMAT: &str = "collegium.lexical/3";
 
 /// A header is a few hundred bytes; a length above this is not a header's.
 const MAX_HEADER: usize = 1 << 20;
@@ -36,8 +34,8 @@ pub struct Header {
     /// Domain ids, in the order of the columns.
     pub labels: Vec<String>,
     pub buckets: u32,
-    /// What each label is recognised by.
-    pub outputs: Vec<Output>,
+    /// By label, in logits.
+    pub biases: Vec<f32>,
     /// Of the last column, in logits.
     pub strange_bias: f32,
     /// By column: the weight that the byte 127 stands for.
@@ -57,21 +55,10 @@ pub struct Header {
     pub trained: Value,
 }
 
-/// One way to belong to a label.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Output {
-    /// Its place among the labels.
-    pub label: usize,
-    /// In logits.
-    pub bias: f32,
-    /// Of the columns but the last.
-    pub weights: Vec<f32>,
-}
-
 /// What training found, before it is made into bytes.
 pub(crate) struct Trained {
     pub(crate) labels: Vec<String>,
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) biases: Vec<f32>,
     pub(crate) strange_bias: f32,
     /// Fingerprints and rarities, each `[buckets]`.
     pub(crate) vocabulary: (Vec<u8>, Vec<u8>),
@@ -147,9 +134,9 @@ impl Weights {
 
     /// Makes bytes of trained numbers.
     pub(crate) fn quantise(trained: Trained) -> Result<Weights, WeightsError> {
-        let Trained { labels, outputs, strange_bias, vocabulary, table: weights } = trained;
+        let Trained { labels, biases, strange_bias, vocabulary, table: weights } = trained;
         let (prints, rarity) = vocabulary;
-        let count = outputs.first().map_or(0, |output| output.weights.len()) + 1;
+        let count = labels.len() + 1;
         let mut scales = vec![f32::MIN_POSITIVE; count];
         for row in weights.chunks_exact(count) {
             for (scale, weight) in scales.iter_mut().zip(row) {
@@ -173,7 +160,7 @@ impl Weights {
             features: SCHEME.into(),
             labels,
             buckets: rarity.len() as u32,
-            outputs,
+            biases,
             strange_bias,
             scales,
             heat: Heat::NONE,
@@ -202,15 +189,8 @@ impl Weights {
     pub(crate) fn judge(&self, features: &Features) -> (Vec<f32>, f32) {
         let mut sums = self.sums(features);
         let strange = sums.pop().unwrap_or(0.0) + self.header.strange_bias;
-        let mut logits = vec![f32::NEG_INFINITY; self.header.labels.len()];
-        for output in &self.header.outputs {
-            // A label is as likely as its outputs together.
-            let logit = &mut logits[output.label];
-            let (a, b) = (*logit, output.score(&sums));
-            let most = a.max(b);
-            *logit = most + ((a - most).exp() + (b - most).exp()).ln();
-        }
-        (logits, 1.0 / (1.0 + strange.exp()))
+        sums.iter_mut().zip(&self.header.biases).for_each(|(sum, bias)| *sum += bias);
+        (sums, 1.0 / (1.0 + strange.exp()))
     }
 
     /// By column.
@@ -225,19 +205,11 @@ impl Weights {
         scaled.map(|(sum, scale)| sum * scale / (127.0 * 127.0)).collect()
     }
 
-    /// What moves `label` above the average label for a text: weights by column.
-    /// Exact for labels of one output; else how the text's own outputs lean.
-    pub(crate) fn direction(&self, features: &Features, label: usize) -> Vec<f32> {
-        let sums = self.sums(features);
-        let header = &self.header;
-        let (logits, _) = self.judge(features);
-        let mut direction = vec![0f32; header.scales.len()];
-        for output in &header.outputs {
-            let share = (output.score(&sums) - logits[output.label]).exp();
-            let own = if output.label == label { 1.0 } else { 0.0 };
-            let by = share * (own - 1.0 / header.labels.len() as f32);
-            direction.iter_mut().zip(&output.weights).for_each(|(d, w)| *d += by * w);
-        }
+    /// What moves `label` above the average label: weights by column.
+    pub(crate) fn direction(&self, label: usize) -> Vec<f32> {
+        let labels = self.header.labels.len();
+        let mut direction = vec![-1.0 / labels as f32; labels];
+        direction[label] += 1.0;
         direction
     }
 
@@ -269,12 +241,6 @@ impl Weights {
     }
 }
 
-impl Output {
-    fn score(&self, sums: &[f32]) -> f32 {
-        self.bias + sums.iter().zip(&self.weights).map(|(s, w)| s * w).sum::<f32>()
-    }
-}
-
 fn check(header: &Header) -> Result<(), WeightsError> {
     let bad = |field, why: String| Err(WeightsError::Header { field, why });
     if header.features != SCHEME {
@@ -301,18 +267,11 @@ fn check(header: &Header) -> Result<(), WeightsError> {
     if !(2..=512).contains(&columns) || !header.scales.iter().all(|s| sane(s) && *s > 0.0) {
         return bad("scales", format!("{columns} of them; 2 to 512 numbers above 0 are read"));
     }
-    let known = |label: usize| header.outputs.iter().any(|output| output.label == label);
-    if header.outputs.len() > 4_096 || !(0..labels).all(known) {
-        return bad("outputs", format!("{} of them; each label needs one", header.outputs.len()));
+    if columns != labels + 1 {
+        return bad("scales", format!("{columns} of them for {labels} labels; one more is read"));
     }
-    for (at, output) in header.outputs.iter().enumerate() {
-        let sound = sane(&output.bias) && output.weights.iter().all(sane);
-        if output.label >= labels || output.weights.len() + 1 != columns || !sound {
-            return bad(
-                "outputs",
-                format!("number {at} needs a label and {} weights", columns - 1),
-            );
-        }
+    if header.biases.len() != labels || !header.biases.iter().all(sane) {
+        return bad("biases", format!("each of {labels} labels needs a number"));
     }
     if !sane(&header.strange_bias) {
         return bad("strange_bias", format!("{} is no number to use", header.strange_bias));
@@ -345,14 +304,9 @@ mod tests {
     use super::*;
 
     fn small() -> Weights {
-        let output = |label: usize| Output {
-            label,
-            bias: 0.5 - label as f32,
-            weights: (0..2).map(|at| if at == label { 1.0 } else { 0.0 }).collect(),
-        };
         Weights::quantise(Trained {
             labels: vec!["law".to_owned(), "math".to_owned()],
-            outputs: vec![output(0), output(1)],
+            biases: vec![0.5, -0.5],
             strange_bias: -2.0,
             vocabulary: (vec![7; 256], vec![40; 256]),
             table: (0..768).map(|i| ((i % 37) as f32 - 18.0) / 10.0).collect(),
@@ -400,15 +354,15 @@ mod tests {
         use serde_json::json;
         check(|_| (), "fine");
         check(
-            |h| h["format"] = json!("collegium.lexical/1"),
-            "\"collegium.lexical/1\", this build reads",
+            |h| h["format"] = json!("collegium.lexical/2"),
+            "\"collegium.lexical/2\", this build reads",
         );
-        check(|h| h["format"] = json!("collegium.lexical/3"), "this build reads");
+        check(|h| h["format"] = json!("collegium.lexical/4"), "this build reads");
         check(|h| h["features"] = json!("words"), "\"features\" cannot be used");
         check(|h| h["labels"] = json!(["law"]), "1 of them; 2 to 256");
         check(|h| h["labels"] = json!(["law", "law"]), "one is there twice");
         check(|h| h["labels"] = json!(["law", "../law"]), "\"../law\" is not a domain's id");
-        check(|h| h["labels"] = json!(["law", "math", "art"]), "each label needs one");
+        check(|h| h["labels"] = json!(["law", "math", "art"]), "3 of them for 3 labels");
         check(|h| h["buckets"] = json!(255), "255 is not from");
         check(|h| h["buckets"] = json!(512), "1280 bytes of numbers, the header says 2560");
         check(|h| h["buckets"] = json!(u32::MAX), "is not from 2^8");
@@ -416,11 +370,8 @@ mod tests {
         check(|h| h["scales"] = json!([1.0, 1.0, 0.0]), "\"scales\" cannot be used");
         check(|h| h["scales"] = json!([1.0, 1.0, 1e38]), "\"scales\" cannot be used");
         check(|h| h["scales"] = json!([1.0, 1.0, null]), "not a supervisor's weights");
-        check(|h| h["outputs"] = json!([]), "0 of them; each label needs one");
-        check(|h| h["outputs"][1]["label"] = json!(0), "each label needs one");
-        check(|h| h["outputs"][1]["label"] = json!(99), "each label needs one");
-        check(|h| h["outputs"][1]["weights"] = json!([1.0]), "number 1 needs a label and 2");
-        check(|h| h["outputs"][0]["bias"] = json!(1e30), "number 0 needs a label and 2");
+        check(|h| h["biases"] = json!([0.5]), "each of 2 labels needs a number");
+        check(|h| h["biases"][0] = json!(1e30), "each of 2 labels needs a number");
         check(|h| h["strange_bias"] = json!(1e30), "\"strange_bias\" cannot be used");
         check(|h| h["heat"]["base"] = json!(1e9), "\"heat\" cannot be used");
         check(

@@ -1,5 +1,6 @@
 //! Milliseconds of the supervisor's second stage, by tokens, in int8 and in F32, on one core:
-//! `cargo run --release -p tests --bin encoder -- --int8 FILE.gguf --f32 DIR`.
+//! `RAYON_NUM_THREADS=1 cargo run --release -p tests --bin encoder -- --int8 FILE.gguf --f32 DIR`; without the variable
+//! candle's threads wait for each other on that core.
 //!
 //! It is asked on the way to a request's first token, where the first stage is unsure.  At 128 tokens more than 12 ms in
 //! int8, or 40 ms in F32, would be bad.  Beside builds the medians mean little; `tests/speed/quiet.py` waits for quiet.

@@ -115,7 +115,7 @@ fn improve(
     let options = train::Options {
         data: all,
         seed: args.seed.unwrap_or(defaults.seed),
-        epochs: args.epochs.unwrap_or(defaults.epochs),
+        steps: args.steps.unwrap_or(defaults.steps),
         ..defaults
     };
     let mut bar = Bar::new(cli);

@@ -37,8 +37,10 @@ fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> 
     let options = train::Options {
         data: args.data.clone(),
         seed: args.seed.unwrap_or(defaults.seed),
-        epochs: args.epochs.unwrap_or(defaults.epochs),
+        steps: args.steps.unwrap_or(defaults.steps),
+        penalty: args.penalty.unwrap_or(defaults.penalty),
         refit: !args.no_refit,
+        leave_out: args.leave_out.clone(),
         ..defaults
     };
     let mut bar = Bar::new(cli);

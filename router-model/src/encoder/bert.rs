@@ -6,13 +6,9 @@
 //! one text at a time, so there is no padding and no mask.
 //! Source: Devlin et al., BERT (arXiv 1810.04805).
 
-use std::sync::Arc;
-
-use engine::ggml::Kind;
-use engine::kernels::{Activations, Job, Matrix, Product, compute};
-use engine::mapping::{Mapping, Region};
-
-use super::math::{add, gelu, normalise, softmax};
+use engine::kernels::{
+    Activations, Biased, Job, Matrix, Product, add_and_norm, attend_all, bias_and_gelu, compute,
+};
 
 /// `x W^T + b`
 pub(super) struct Linear {
@@ -65,44 +61,50 @@ impl Bert {
             x.chunks_exact_mut(width).zip(ids.iter().zip(self.places.chunks_exact(width)))
         {
             self.words.dequantise_row(*id as usize, row);
-            add(row, place);
+            row.iter_mut().zip(place).for_each(|(x, place)| *x += place);
         }
-        self.norm.apply(&mut x, self.epsilon);
+        self.norm.of_sum(&mut x, &vec![0.0; ids.len() * width], &vec![0.0; width], self.epsilon);
         for layer in &self.layers {
             layer.forward(&mut x, self.heads, self.epsilon);
         }
         let mut mean = vec![0f32; width];
-        x.chunks_exact(width).for_each(|row| add(&mut mean, row));
+        for row in x.chunks_exact(width) {
+            mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        }
         mean.iter_mut().for_each(|sum| *sum /= ids.len().max(1) as f32);
-        let [logits] = products(&mean, [&self.head]);
+        let [mut logits] = products(&mean, [&self.head]);
+        logits.iter_mut().zip(&self.head.bias).for_each(|(z, bias)| *z += bias);
         logits
     }
 }
 
 impl Norm {
-    fn apply(&self, x: &mut [f32], epsilon: f32) {
-        for row in x.chunks_exact_mut(self.weight.len()) {
-            normalise(row, &self.weight, &self.bias, epsilon);
-        }
+    /// Of `x` with what a linear layer made, whose bias is still to be added.
+    fn of_sum(&self, x: &mut [f32], more: &[f32], bias: &[f32], epsilon: f32) {
+        add_and_norm(x, more, bias, &self.weight, &self.bias, epsilon);
     }
 }
 
 impl Layer {
     fn forward(&self, x: &mut [f32], heads: usize, epsilon: f32) {
         let [q, k, v] = products(x, [&self.q, &self.k, &self.v]);
-        let mixed = attention(&q, &k, &v, heads, self.q.w.rows);
+        let mixed = attend_all(self.q.biased(&q), self.k.biased(&k), self.v.biased(&v), heads);
         let [out] = products(&mixed, [&self.o]);
-        add(x, &out);
-        self.after_attention.apply(x, epsilon);
+        self.after_attention.of_sum(x, &out, &self.o.bias, epsilon);
         let [mut wide] = products(x, [&self.up]);
-        gelu(&mut wide);
+        bias_and_gelu(&mut wide, &self.up.bias);
         let [out] = products(&wide, [&self.down]);
-        add(x, &out);
-        self.after_feed_forward.apply(x, epsilon);
+        self.after_feed_forward.of_sum(x, &out, &self.down.bias, epsilon);
     }
 }
 
-/// The same rows through several linear layers; they are rounded once.
+impl Linear {
+    fn biased<'a>(&'a self, x: &'a [f32]) -> Biased<'a> {
+        Biased { x, bias: &self.bias }
+    }
+}
+
+/// The same rows through several matrices, without their biases; they are rounded once.
 fn products<const N: usize>(x: &[f32], layers: [&Linear; N]) -> [Vec<f32>; N] {
     let k = layers[0].w.k;
     let mut rows = Activations::new(x, k);
@@ -112,46 +114,5 @@ fn products<const N: usize>(x: &[f32], layers: [&Linear; N]) -> [Vec<f32>; N] {
         Job::Product(Product { w: &layer.w, x: &rows, picks: rows.all(), out })
     });
     compute(jobs);
-    for (layer, out) in layers.iter().zip(&mut outs) {
-        out.chunks_exact_mut(layer.w.rows).for_each(|row| add(row, &layer.bias));
-    }
     outs
-}
-
-/// `softmax(q k^T / sqrt(size)) v` for each head; all are `[tokens][width]`.
-fn attention(q: &[f32], k: &[f32], v: &[f32], heads: usize, width: usize) -> Vec<f32> {
-    let (tokens, size) = (q.len() / width, width / heads);
-    let scale = 1.0 / (size as f32).sqrt();
-    let mut out = vec![0f32; q.len()];
-    let mut one = vec![0f32; tokens * size];
-    let mut scores = vec![0f32; tokens * tokens];
-    for head in 0..heads {
-        let piece = head * size..(head + 1) * size;
-        let rows = |x: &[f32], scale: f32| -> Vec<f32> {
-            x.chunks_exact(width).flat_map(|r| &r[piece.clone()]).map(|v| v * scale).collect()
-        };
-        product(&rows(k, 1.0), size, &rows(q, scale), &mut scores);
-        scores.chunks_exact_mut(tokens).for_each(softmax);
-        let v = rows(v, 1.0);
-        let across: Vec<f32> =
-            (0..size).flat_map(|i| v.iter().skip(i).step_by(size).copied()).collect();
-        product(&across, tokens, &scores, &mut one);
-        for (to, from) in out.chunks_exact_mut(width).zip(one.chunks_exact(size)) {
-            to[piece.clone()].copy_from_slice(from);
-        }
-    }
-    out
-}
-
-/// `out = x w^T`, both `[rows][k]`.
-fn product(w: &[f32], k: usize, x: &[f32], out: &mut [f32]) {
-    let bytes: Vec<u8> = w.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let len = bytes.len() as u64;
-    let mapping = Arc::new(Mapping::Owned(bytes.into()));
-    let matrix = Region::new(&mapping, 0, len)
-        .and_then(|region| Matrix::new(region, Kind::F32, w.len() / k, k).ok());
-    // Whole rows of F32 always make a matrix; no tokens at all make none.
-    if let Some(matrix) = matrix {
-        engine::kernels::matmul(&matrix, &mut Activations::new(x, k), out);
-    }
 }

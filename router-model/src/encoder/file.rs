@@ -12,7 +12,7 @@ use engine::kernels::Matrix;
 
 use super::bert::{Bert, Layer, Linear, Norm};
 use super::mix::Mix;
-use super::{EncoderError, Known};
+use super::{EncoderError, Known, Net};
 
 /// Changes with the meaning of anything in the file.
 const FORMAT: &str = "collegium.encoder/1";
@@ -37,7 +37,7 @@ pub(super) fn read(file: &Gguf) -> Result<Known, EncoderError> {
     let tokens = texts(file, "tokenizer.ggml.tokens")?;
     let reader = Reader { file, width: int(file, "bert.embedding_length")? };
     let bert = reader.bert(tokens.len(), labels.len())?;
-    Ok(Known { labels, tokens, bert, mix: mix(file)? })
+    Ok(Known { labels, tokens, net: Net::Blocks(bert), mix: mix(file)? })
 }
 
 fn texts(file: &Gguf, field: &'static str) -> Result<Vec<String>, EncoderError> {

@@ -139,7 +139,6 @@ fn read_questions(path: &Path) -> Result<BTreeMap<i64, Item>, TrainError> {
             // Held-out parts are drawn from such items.
             own_label: true,
             question: Some(id),
-            source: None,
         };
         if all.insert(id, item).is_some() {
             return Err(bad(&format!("question {id} is there twice")));

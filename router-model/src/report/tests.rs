@@ -69,7 +69,6 @@ fn item(text: &str, domain: &str) -> Item {
         kind: ItemKind::Question,
         own_label: true,
         question: None,
-        source: None,
     }
 }
 

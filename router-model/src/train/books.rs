@@ -46,7 +46,6 @@ pub(super) fn items(text: &str, domain: &str, most: usize) -> Vec<Item> {
         kind,
         own_label: false,
         question: None,
-        source: None,
     };
     let lists = [(passages, Kind::Passage), (headings, Kind::Heading), (exercises, Kind::Exercise)];
     lists

@@ -24,7 +24,6 @@ pub fn examples(domains: &Domains) -> impl Iterator<Item = Item> {
         kind: Kind::Example,
         own_label: false,
         question: None,
-        source: None,
     };
     domains.iter().flat_map(move |d| d.examples.iter().map(move |text| of(d, text)))
 }
@@ -243,7 +242,6 @@ fn item(text: &str, domain: &str, kind: Kind) -> Item {
         kind,
         own_label: false,
         question: None,
-        source: None,
     }
 }
 
@@ -281,11 +279,9 @@ const LEAST_ANSWER: usize = 40;
 
 fn from_line(value: &Value, domain: &str, own_label: bool, items: &mut Vec<Item>) {
     let question = value["question_id"].as_i64();
-    let source = value["src"].as_str().map(str::to_owned);
     let mut add = |text: &str, kind, options| {
         if !text.trim().is_empty() {
-            let source = source.clone();
-            items.push(Item { options, own_label, question, source, ..item(text, domain, kind) });
+            items.push(Item { options, own_label, question, ..item(text, domain, kind) });
         }
     };
     if let Some(text) = value["question"].as_str() {

@@ -7,11 +7,12 @@
 //! [`data`] reads files into items, each of one domain.  Questions that carry
 //! their own label are split by what they are about (`groups.rs`): eight in ten
 //! train, one finds the temperature, one measures.  Everything else trains.
-//! Each epoch shows each item in another form (`views.rs`), since users neither
-//! list options nor write like textbooks.  `fit.rs` is the regression.
+//! Each item is shown in several forms (`views.rs`), since users neither list options
+//! nor write like textbooks.  `fit.rs` is the regression, on the rows of `design.rs`
+//! by the steps of `lbfgs.rs`.
 //!
-//! To read another kind of line, add it to `data.rs`; how much a kind of text
-//! counts is in [`Kind::weight`](data::Kind::weight).
+//! To read another kind of line, add it to `data.rs`; how much a text counts is in
+//! `Item::weight`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -29,8 +30,10 @@ use crate::{Supervisor, TrainError, Weights};
 mod books;
 mod contradictions;
 pub mod data;
+mod design;
 mod fit;
 pub(crate) mod groups;
+mod lbfgs;
 mod noise;
 mod views;
 
@@ -65,52 +68,23 @@ impl FromStr for Source {
     }
 }
 
-/// How the regression goes; the defaults are what ships.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// The first step of a weight of an n-gram.
-    pub rate: f32,
-    /// The first step of a weight of an output.
-    pub output_rate: f32,
-    /// Weights shrink by this share each pass, so that chance does not stay.
-    pub decay: f32,
-    /// Part of the truth that is spread over all labels: some questions fit two.
-    pub smoothing: f32,
-    /// Questions of a collection that make it worth an output of its own.  At 40,
-    /// with four more columns, accuracy on the tuning tenth fell by two points.
-    pub collection: usize,
-    /// Columns beyond one for each label, which tell outputs apart.
-    pub extra_columns: usize,
-    /// Share of forms shown that are mistyped.
-    pub typos: f32,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            rate: 0.25,
-            output_rate: 0.05,
-            decay: 0.02,
-            smoothing: 0.1,
-            collection: usize::MAX,
-            extra_columns: 0,
-            typos: 0.15,
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct Options {
     pub data: Vec<Source>,
     pub seed: u64,
-    pub epochs: usize,
+    /// Steps of the regression at most; it ends sooner where they bring nothing.
+    pub steps: usize,
+    /// Half of it times the sum of all squared weights is added to the mean loss of a
+    /// text, so that what is learnt from few texts stays small.
+    pub penalty: f32,
     /// Size of the table of weights at most; it says how many n-grams have some.
     pub bytes: usize,
     /// Passages taken of each book, spread over it; more only repeats a style.
     pub per_book: usize,
     /// Whether the tenth that calibrates trains too, once it has.
     pub refit: bool,
-    pub settings: Settings,
+    /// Domains that nothing is learnt of, to see how they are told from the others.
+    pub leave_out: Vec<String>,
 }
 
 impl Default for Options {
@@ -118,12 +92,13 @@ impl Default for Options {
         Options {
             data: Vec::new(),
             seed: 1,
-            epochs: 8,
+            steps: 100,
+            penalty: 1.5e-6,
             // The most that a binary should carry.
             bytes: 3_960_000,
             per_book: 3_000,
             refit: true,
-            settings: Settings::default(),
+            leave_out: Vec::new(),
         }
     }
 }
@@ -143,7 +118,7 @@ pub struct Report {
     /// Texts with two labels, each with its places; none of them trained.
     pub contradictions: Vec<String>,
     pub seed: u64,
-    pub epochs: usize,
+    pub steps: usize,
     pub seconds: f64,
     /// Training items by kind.
     pub items: Vec<(Kind, usize)>,
@@ -159,6 +134,8 @@ pub struct Report {
     pub test_typos: Evaluation,
     /// On held-out requests as people write them, where the data has some.
     pub test_said: Option<Evaluation>,
+    /// As `ood_auc`: the same questions against those of the domains left out.
+    pub left_out_auc: Option<f64>,
     /// (threshold, share of test questions decided, accuracy on those).
     pub thresholds: Vec<(f32, f64, f64)>,
 }
@@ -179,8 +156,10 @@ pub fn train(
     let start = Instant::now();
     let read = data::read_placed(&options.data, domains, options.per_book, progress)?;
     let (mut items, contradictions) = contradictions::remove(read);
+    let away = names_left_out(options, domains)?;
+    let left_out = left_out(&mut items, &away);
     one_class(&items)?;
-    items.extend(data::examples(domains));
+    items.extend(data::examples(domains).filter(|item| !away.contains(&item.domain.as_str())));
     let parts = groups::split(&items);
     let of = |part: Part, kinds: &[Kind]| -> Vec<&Item> {
         let all = items.iter().zip(&parts);
@@ -234,6 +213,8 @@ pub fn train(
     let measured = evaluate::evaluate(&judge, &testing, &alone)?;
     let with_options = evaluate::evaluate(&judge, &test, &whole)?;
     let typos = evaluate::evaluate(&judge, &test, &mistyped)?;
+    let left_out: Vec<&Item> = test.iter().copied().chain(&left_out).collect();
+    let left_out = evaluate::evaluate(&judge, &left_out, &alone)?;
     let said = (!said.is_empty()).then(|| evaluate::evaluate(&judge, &said, &alone)).transpose()?;
     let guesses: Vec<Guess> = evaluate::guesses(&judge, &test, &alone);
     let steps = (0..20).map(|step| step as f32 / 20.0);
@@ -247,7 +228,7 @@ pub fn train(
     let counts: Vec<(Kind, usize)> = Kind::ALL.iter().map(|kind| count(*kind)).collect();
     weights.header_mut().trained = json!({
         "seed": options.seed,
-        "epochs": options.epochs,
+        "steps": options.steps,
         "items": counts,
         "test": { "n": measured.n, "accuracy": measured.accuracy, "ece": measured.ece },
     });
@@ -255,7 +236,7 @@ pub fn train(
         weights,
         contradictions,
         seed: options.seed,
-        epochs: options.epochs,
+        steps: options.steps,
         seconds: start.elapsed().as_secs_f64(),
         items: counts,
         heat,
@@ -265,6 +246,8 @@ pub fn train(
         test_with_options: with_options,
         test_typos: typos,
         test_said: said,
+        // Without domains left out there is nothing to tell from questions.
+        left_out_auc: left_out.ood_auc,
         thresholds,
     })
 }
@@ -279,6 +262,24 @@ pub fn parts(items: &[Item]) -> Vec<Part> {
 pub fn held_out_items(items: &[Item]) -> Vec<&Item> {
     let parts = groups::split(items);
     items.iter().zip(parts).filter(|(_, part)| *part == Part::Test).map(|(item, _)| item).collect()
+}
+
+fn names_left_out<'a>(options: &Options, domains: &'a Domains) -> Result<Vec<&'a str>, TrainError> {
+    let canonical = |name: &String| {
+        domains.canonical(name).ok_or_else(|| TrainError::NoSuchDomain {
+            name: name.clone(),
+            nearest: domains.nearest(name).map(str::to_owned),
+        })
+    };
+    options.leave_out.iter().map(canonical).collect()
+}
+
+/// Takes everything of some domains from the items, and gives their questions as texts
+/// of no domain.
+fn left_out(items: &mut Vec<Item>, away: &[&str]) -> Vec<Item> {
+    let gone = items.extract_if(.., |item| away.contains(&item.domain.as_str()));
+    let asked = gone.filter(|item| item.own_label && item.kind == Kind::Question);
+    asked.map(|item| Item { kind: Kind::Aside, ..item }).collect()
 }
 
 /// One class in the data is no choice, whatever the domains' examples add.

@@ -31,7 +31,7 @@ fn questions() -> String {
 }
 
 fn options(path: &Path) -> Options {
-    Options { data: vec![path.to_owned().into()], epochs: 3, bytes: 1 << 16, ..Options::default() }
+    Options { data: vec![path.to_owned().into()], steps: 30, bytes: 1 << 16, ..Options::default() }
 }
 
 fn run(path: &Path, seed: u64) -> Report {
@@ -224,4 +224,32 @@ fn copies_do_not_leak() {
         assert!(parts.iter().all(|part| *part == parts[0]), "{} {parts:?}", items[0].text);
     }
     assert!(parts.iter().any(|part| *part != parts[0]), "nothing is held out");
+}
+
+/// What is left out is not learnt, and is less like the others than they are.
+#[test]
+fn a_domain_left_out_is_told_from_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.jsonl");
+    let mut lines = questions();
+    for n in 0..60 {
+        let word = char::from(b'a' + (n % 26) as u8);
+        lines.push_str(&format!(
+            "{{\"question\": \"Which enzyme {word} splits starch in saliva?\", \"category\": \"biology\"}}\n"
+        ));
+    }
+    fs::write(&path, lines).unwrap();
+    let mut all: Vec<Domain> = domains().iter().cloned().collect();
+    all.push(Domain::new("biology"));
+    let all = Domains::new(all).unwrap();
+    let run = |leave_out: &[&str]| {
+        let leave_out = leave_out.iter().map(|name| (*name).to_owned()).collect();
+        train(&Options { leave_out, ..options(&path) }, &all, &mut |_, _, _| ())
+    };
+    let report = run(&["biology"]).unwrap();
+    assert_eq!(report.weights.header().labels, ["code", "law"]);
+    assert!(report.left_out_auc.unwrap() > 0.9, "{:?}", report.left_out_auc);
+    assert_eq!(run(&[]).unwrap().left_out_auc, None);
+    let err = run(&["bioligy"]).unwrap_err().to_string();
+    assert!(err.contains("did you mean \"biology\"?"), "{err}");
 }

@@ -1,4 +1,4 @@
-//! Shows an item in another form each time.
+//! Shows an item in several forms.
 //!
 //! A benchmark's question comes with options, a book's sentence with its
 //! neighbours; a user brings neither, cuts short, and mistypes.
@@ -57,31 +57,31 @@ const ASK: &[&str] = &[
     "Are {} dangerous?",
 ];
 
-/// One form of an item; `peers` are other topics of its domain, `typos` the
-/// share of forms that are mistyped.
-pub(super) fn view(item: &Item, peers: &[&str], typos: f32, rng: &mut Rng) -> String {
-    let text = match item.kind {
-        Kind::Question => question(item, rng),
-        Kind::Topic | Kind::Heading => ask(&item.text, peers, rng),
-        Kind::Passage | Kind::Answer => part(&item.text, rng),
-        Kind::Said | Kind::Example | Kind::Exercise | Kind::Aside => item.text.clone(),
-    };
-    match rng.f32() < typos {
-        true => mistype(&text, 0.2, rng),
-        false => text,
-    }
-}
+/// Ways a subject is asked about, of all there are.
+const ASKED: usize = 4;
 
-/// Alone most often, as it is asked.
-fn question(item: &Item, rng: &mut Rng) -> String {
-    match rng.u8(..100) {
-        0..50 => item.text.clone(),
-        50..75 => item.whole(),
-        75..90 => {
-            let some = item.options.iter().filter(|_| rng.bool());
-            some.fold(item.text.clone(), |text, option| format!("{text}\n{option}"))
+/// The forms of an item; `peers` are other topics of its domain.
+pub(super) fn forms(item: &Item, peers: &[&str], rng: &mut Rng) -> Vec<String> {
+    let twice = |text: String, rng: &mut Rng| {
+        let mistyped = mistype(&text, 0.2, rng);
+        vec![text, mistyped]
+    };
+    match item.kind {
+        // Alone most often, as it is asked.
+        Kind::Question => {
+            let mut list = twice(item.text.clone(), rng);
+            let mut some = part(&item.text, rng);
+            for option in item.options.iter().filter(|_| rng.bool()) {
+                some.push_str(&format!("\n{option}"));
+            }
+            list.extend([item.whole(), some]);
+            list
         }
-        _ => part(&item.text, rng),
+        Kind::Topic => (0..ASKED).map(|_| ask(&item.text, peers, rng)).collect(),
+        Kind::Heading => vec![ask(&item.text, peers, rng)],
+        Kind::Passage | Kind::Answer => vec![part(&item.text, rng)],
+        Kind::Exercise => vec![item.text.clone()],
+        Kind::Said | Kind::Example | Kind::Aside => twice(item.text.clone(), rng),
     }
 }
 

@@ -7,7 +7,8 @@
 //!
 //! From the bottom up: `lanes` are registers, in the instructions of each processor; `blocks` and `supers` bring the
 //! formats into registers; `tile` and `float` multiply, and `along` where there is one row of activations; `matrix` is
-//! all formats as one, and `jobs` deals the work out to the threads of `workers`.  `pages` and `attend` are attention over keys and values in pages.
+//! all formats as one, and `jobs` deals the work out to the threads of `workers`.  `pages` and `attend` are attention over keys and values in pages;
+//! `encode` is what an encoder has instead, and its norms.
 //! Nothing here knows of layers, masks or sequences.
 //!
 //! To add a format: `blocks` or `supers` says how; it is tested once it is in `tests::FORMATS`.
@@ -17,6 +18,7 @@ mod along;
 mod attend;
 mod blocks;
 mod dequantise;
+mod encode;
 mod float;
 mod functions;
 mod jobs;
@@ -35,6 +37,7 @@ pub(crate) use activations::Form;
 pub use attend::{Attend, Query, attend};
 #[cfg(feature = "candle")]
 pub(crate) use blocks::{MXFP4_NUMBERS, mxfp4_scale};
+pub use encode::{Biased, add_and_norm, attend_all, bias_and_gelu};
 pub(crate) use float::dot;
 pub use float::dot_f32;
 pub use functions::{Activation, exp, sigmoid, silu};

@@ -196,9 +196,15 @@ impl Plan<'_> {
                 for r in 0..picks.len() {
                     let sums = &sums[(r * TILES + t) * L::N + skip..][..there];
                     let at = (chunk * PICKS + r) * plan.w.rows + from;
-                    // SAFETY: `at + there` is within `out`, and only the unit of these rows writes there.
+                    let out = plan.out.wrapping_add(at);
+                    // SAFETY: `at + there` is within `out`, and only the unit of these rows writes there.  A whole
+                    // tile, as most are, is a register's worth, which needs no call.
                     unsafe {
-                        plan.out.wrapping_add(at).copy_from_nonoverlapping(sums.as_ptr(), there)
+                        if there == L::N {
+                            out.copy_from_nonoverlapping(sums.as_ptr(), L::N);
+                        } else {
+                            out.copy_from_nonoverlapping(sums.as_ptr(), there);
+                        }
                     };
                 }
             }
