@@ -10,8 +10,8 @@
 //! run by `bert` on the engine's kernels; a folder is read by `folder` and run by
 //! candle-transformers, which knows no blocks of eight bits.
 //! The promise: no text and no file makes it panic, memory is bounded by 128
-//! tokens whatever the text, and the same text gives the same numbers, however
-//! many threads compute them.
+//! tokens whatever the text, and from a file the same text gives the same numbers,
+//! however many threads compute them.
 //!
 //! Absent: training, batches, other architectures, and whether it is asked at
 //! all, which is [`stages`](crate::Stage)'s.  To change how a text becomes
@@ -58,8 +58,9 @@ impl std::fmt::Debug for dyn Encoder {
     }
 }
 
-/// The encoder that the configuration asks for.  A build without the feature
-/// `encoder` ships none, and "shipped" is none.
+/// The encoder that the configuration asks for.  "shipped" is none in a build without
+/// the feature `encoder`, and beside weights of other labels: those of a domain that
+/// corrections brought, say, which do without it.
 pub(crate) fn configured(
     which: &config::Encoder,
     labels: &[String],
@@ -67,7 +68,10 @@ pub(crate) fn configured(
     Ok(match which {
         config::Encoder::Off => None,
         #[cfg(feature = "encoder")]
-        config::Encoder::Shipped => Some(Box::new(MiniLm::shipped(labels)?)),
+        config::Encoder::Shipped => match MiniLm::shipped(labels) {
+            Err(EncoderError::Labels { .. }) => None,
+            encoder => Some(Box::new(encoder?)),
+        },
         #[cfg(not(feature = "encoder"))]
         config::Encoder::Shipped => None,
         config::Encoder::Path(path) => Some(Box::new(MiniLm::open(path, labels)?)),

@@ -63,6 +63,10 @@ pub enum TrainError {
         .nearest.as_ref().map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default()
     )]
     NoSuchDomain { name: String, nearest: Option<String> },
+    #[error("steps is {steps}; nothing is learnt in none")]
+    Steps { steps: usize },
+    #[error("penalty is {penalty}; it must be a number of at least 0")]
+    Penalty { penalty: f32 },
     #[error("no items held out for {what}; give more questions that carry their own domain")]
     NothingHeldOut { what: &'static str },
     #[error("{labels} domains in the data; a choice needs two")]

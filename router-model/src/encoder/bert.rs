@@ -57,13 +57,10 @@ impl Bert {
     pub(super) fn logits(&self, ids: &[u32]) -> Vec<f32> {
         let width = self.words.k;
         let mut x = vec![0f32; ids.len() * width];
-        for (row, (id, place)) in
-            x.chunks_exact_mut(width).zip(ids.iter().zip(self.places.chunks_exact(width)))
-        {
+        for (row, id) in x.chunks_exact_mut(width).zip(ids) {
             self.words.dequantise_row(*id as usize, row);
-            row.iter_mut().zip(place).for_each(|(x, place)| *x += place);
         }
-        self.norm.of_sum(&mut x, &vec![0.0; ids.len() * width], &vec![0.0; width], self.epsilon);
+        self.norm.of_sum(&mut x, &self.places, &vec![0.0; width], self.epsilon);
         for layer in &self.layers {
             layer.forward(&mut x, self.heads, self.epsilon);
         }

@@ -154,6 +154,13 @@ pub fn train(
     progress: &mut dyn FnMut(u64, u64, &str),
 ) -> Result<Report, TrainError> {
     let start = Instant::now();
+    let (steps, penalty) = (options.steps, options.penalty);
+    if steps == 0 {
+        return Err(TrainError::Steps { steps });
+    }
+    if !penalty.is_finite() || penalty < 0.0 {
+        return Err(TrainError::Penalty { penalty });
+    }
     let read = data::read_placed(&options.data, domains, options.per_book, progress)?;
     let (mut items, contradictions) = contradictions::remove(read);
     let away = names_left_out(options, domains)?;

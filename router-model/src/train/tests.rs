@@ -253,3 +253,32 @@ fn a_domain_left_out_is_told_from_the_others() {
     let err = run(&["bioligy"]).unwrap_err().to_string();
     assert!(err.contains("did you mean \"biology\"?"), "{err}");
 }
+
+/// Weights that would know nothing are refused before the data is read.
+#[test]
+fn settings_that_learn_nothing() {
+    #[track_caller]
+    fn check(change: fn(&mut Options), want: &str) {
+        let mut options = options(Path::new("/no/such.jsonl"));
+        change(&mut options);
+        let err = train(&options, &domains(), &mut |_, _, _| ()).unwrap_err().to_string();
+        assert!(err.contains(want), "{err}");
+    }
+    check(|o| o.steps = 0, "steps is 0");
+    check(|o| o.penalty = f32::NAN, "penalty is NaN");
+    check(|o| o.penalty = f32::INFINITY, "penalty is inf");
+    check(|o| o.penalty = -1.0, "penalty is -1");
+}
+
+/// Corrections may bring a domain that the shipped encoder does not know.
+#[test]
+fn weights_of_other_labels_do_without_the_shipped_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.jsonl");
+    fs::write(&path, questions()).unwrap();
+    let supervisor = crate::Supervisor::new(run(&path, 1).weights, &domains(), 0.5).unwrap();
+    let asked = crate::Query::text("Can the court hear the claim?");
+    let alone = supervisor.decide(&asked).confidence;
+    let with = supervisor.with_configured(&config::Encoder::Shipped).unwrap();
+    assert_eq!(with.decide(&asked).confidence, alone);
+}
