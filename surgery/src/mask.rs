@@ -18,7 +18,7 @@
 //!
 //! * `make`: profiles to a mask file.
 //! * `score`: what makes an expert matter; `stats`: profiles, read by a score.
-//! * `counts`: how many stay; `passes`: the list of passes, and those about counts.
+//! * `counts`: how many stay; `state`: a mask on its way; `passes`: the list of passes, and those about counts.
 //! * `whitelist`, `reasoning`, `guard`: a pass each; `maxmin`: the guards' solver.
 //!
 //! To add a score: a row of the list in `score`.  To add a rule: a pass in
@@ -34,6 +34,7 @@ mod passes;
 mod properties;
 mod reasoning;
 mod score;
+mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,8 @@ pub use reasoning::{Reasoning, SWAPS};
 pub use score::{About, DEFAULT, Needs, Score};
 pub use stats::{Stats, Taps, enough, reached};
 pub use whitelist::{USUAL as USUAL_WHITELIST, Whitelist};
+
+use state::State;
 
 /// What a mask is made by, of statistics that were read and checked.
 #[derive(Clone, Debug)]
@@ -112,7 +115,7 @@ pub fn choose(stats: &Stats, wishes: &Wishes) -> Result<Choice, MaskError> {
     let request = Request { uniform: wishes.request.uniform || wishes.fused, ..wishes.request };
     let wishes = Wishes { request, ..wishes.clone() };
     let nothing = vec![vec![false; experts]; stats.layers()];
-    let mut state = passes::State {
+    let mut state = State {
         stats,
         wishes: &wishes,
         keep: nothing.clone(),

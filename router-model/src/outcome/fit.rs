@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::model::Outcomes;
 use super::report::{self, OutcomeReport};
+use super::seen::{Seen, loss, sigmoid};
 use super::sight::Sight;
-use super::table::{Row, Table};
+use super::table::Table;
 use super::{OutcomeError, cost};
 use crate::item::Item;
 use crate::train::groups::{self, Part};
@@ -40,12 +41,6 @@ pub struct Options {
 pub struct Trained {
     pub outcomes: Outcomes,
     pub report: OutcomeReport,
-}
-
-/// One question, seen.
-pub(super) struct Seen<'a> {
-    pub(super) sight: Sight,
-    pub(super) row: &'a Row,
 }
 
 /// Learns from two parts of `table`, and reports on the third.
@@ -165,23 +160,6 @@ impl Fit {
             *number -= STEP * gradient / square.sqrt();
         }
     }
-}
-
-pub(super) fn sigmoid(z: f32) -> f32 {
-    1.0 / (1.0 + (-z).exp())
-}
-
-/// Mean negative log likelihood over questions and models.
-pub(super) fn loss(outcomes: &Outcomes, seen: &[Seen<'_>]) -> f64 {
-    let (mut sum, mut n) = (0f64, 0usize);
-    for one in seen {
-        for (z, right) in outcomes.calibrated(&one.sight).iter().zip(&one.row.right) {
-            let p = f64::from(sigmoid(*z)).clamp(1e-6, 1.0 - 1e-6);
-            sum -= if *right { p.ln() } else { (1.0 - p).ln() };
-            n += 1;
-        }
-    }
-    sum / n.max(1) as f64
 }
 
 /// Slope and offset of each model's log-odds, by Newton's method.  Source: Platt,

@@ -24,6 +24,7 @@ mod cost;
 mod fit;
 mod model;
 mod report;
+mod seen;
 mod show;
 mod sight;
 mod table;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::fit::{Seen, loss, sigmoid};
 use super::model::{Judged, Outcomes, pick};
+use super::seen::{Seen, loss, sigmoid};
 use crate::calibrate::{Guess, ece};
 
 /// Lambdas between these, evenly by their logarithms; and 0.

@@ -10,7 +10,7 @@ use super::Wishes;
 use super::counts::{Target, fused_above};
 use super::error::Warning;
 use super::maxmin::Problem;
-use super::passes::{State, count, grow};
+use super::state::{State, count, grow};
 use super::stats::{Stats, unit};
 
 /// The domain's own target beside guards, unless another is asked for.

@@ -1,4 +1,4 @@
-use super::super::passes::heaviest_first;
+use super::super::state::heaviest_first;
 use super::super::stats::unit;
 use super::*;
 

@@ -3,9 +3,9 @@
 //! A pass turns bits of `[layers][experts]` on or off and knows nothing but
 //! [`State`].  What a pass forces in, no later one takes out.
 
-use super::Wishes;
 use super::counts::{Target, fused, fused_above, fused_below};
 use super::error::Warning;
+use super::state::{State, count, grow, heaviest_first};
 use super::stats::Stats;
 use super::{guard, reasoning, whitelist};
 
@@ -16,17 +16,6 @@ pub struct Step {
     pub layer: usize,
     pub added: Vec<u32>,
     pub removed: Vec<u32>,
-}
-
-/// A mask on its way.
-pub(super) struct State<'a> {
-    pub stats: &'a Stats,
-    pub wishes: &'a Wishes<'a>,
-    /// `[layers][experts]`.
-    pub keep: Vec<Vec<bool>>,
-    /// `[layers][experts]`, forced in: part of `keep`, and no later pass takes it out.
-    pub pinned: Vec<Vec<bool>>,
-    pub warnings: Vec<Warning>,
 }
 
 type Pass = fn(&mut State);
@@ -169,25 +158,4 @@ fn grow_all(state: &mut State, goal: usize) {
     for layer in state.stats.routed() {
         grow(&state.stats.score[layer], &mut state.keep[layer], goal);
     }
-}
-
-/// Adds the heaviest dropped experts of a layer until it keeps `goal`.
-pub(super) fn grow(score: &[f64], keep: &mut [bool], goal: usize) {
-    let missing = goal.saturating_sub(count(keep));
-    if missing > 0 {
-        let order = heaviest_first(score);
-        let add: Vec<usize> = order.into_iter().filter(|id| !keep[*id]).take(missing).collect();
-        add.into_iter().for_each(|id| keep[id] = true);
-    }
-}
-
-pub(super) fn count(row: &[bool]) -> usize {
-    row.iter().filter(|keep| **keep).count()
-}
-
-/// Ids by falling weight; equal weights stay in id order (the sort is stable).
-pub(super) fn heaviest_first(row: &[f64]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..row.len()).collect();
-    order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
-    order
 }

@@ -8,7 +8,7 @@
 
 use std::cmp::Ordering;
 
-use super::passes::{State, heaviest_first};
+use super::state::{State, heaviest_first};
 use super::stats::{Stats, unit};
 
 /// Swaps of a layer at most, as in the pipeline.

@@ -8,7 +8,7 @@
 use std::str::FromStr;
 
 use super::error::{MaskError, Warning};
-use super::passes::{State, heaviest_first};
+use super::state::{State, heaviest_first};
 
 /// An expert is on it whose mean rank is below `rank` and whose count is above
 /// `count`, both strictly.
