@@ -212,7 +212,7 @@ pub struct TrainArgs {
     /// Learn nothing of this domain, to see how its questions are told from the others'; may be repeated
     #[arg(long, value_name = "DOMAIN")]
     pub leave_out: Vec<String>,
-    /// Leave the tenth that calibrates out of the weights, as `router-model/encoder` needs it to weigh the two stages
+    /// Leave the tenth that calibrates out of the weights, to choose settings by it
     #[arg(long)]
     pub no_refit: bool,
     /// Folder for weights and report

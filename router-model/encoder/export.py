@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a folder of train.py as the one file that ships.
 
-    python export.py --from OUT --file encoder.gguf [--data D] [--mix mix.json]
+    python export.py --from OUT --file encoder.gguf [--data D]
 
 Matrices become Q8_0 (32 weights and a scale in F16), the rest stays F32.  With
 --data, of the vocabulary those pieces go that no text there has, and those that
@@ -78,7 +78,7 @@ def checksum(arrays) -> int:
     return total
 
 
-def export(folder: Path, file: Path, data: Path | None, mix: dict, trained: dict):
+def export(folder: Path, file: Path, data: Path | None, trained: dict):
     weights = {n.removeprefix("bert."): t for n, t in load_file(folder / "model.safetensors").items()}
     config = json.loads((folder / "config.json").read_text())
     names, rows = kept(folder, data)
@@ -96,8 +96,6 @@ def export(folder: Path, file: Path, data: Path | None, mix: dict, trained: dict
     ours = "collegium.encoder."
     out.add_string(ours + "format", "collegium.encoder/1")
     out.add_array(ours + "labels", json.loads((folder / "labels.json").read_text()))
-    for key in ("weight", "temperature", "below"):
-        out.add_float32(ours + key, float(mix[key]))
     out.add_string(ours + "trained", json.dumps(trained))
     arrays = []
     for name, array, quantised in tensors(weights, rows, positions):
@@ -121,11 +119,9 @@ def main():
     p.add_argument("--from", dest="folder", type=Path, required=True)
     p.add_argument("--file", type=Path, required=True)
     p.add_argument("--data", type=Path)
-    p.add_argument("--mix", type=Path, help="weight, temperature, below; all 1 without it")
     o = p.parse_args()
-    mix = json.loads(o.mix.read_text()) if o.mix else {"weight": 1, "temperature": 1, "below": 1}
     report = o.folder / "report.json"
-    export(o.folder, o.file, o.data, mix, json.loads(report.read_text()) if report.exists() else {})
+    export(o.folder, o.file, o.data, json.loads(report.read_text()) if report.exists() else {})
 
 
 if __name__ == "__main__":

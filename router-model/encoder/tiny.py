@@ -42,7 +42,7 @@ def main():
     m.save(net, out / "model.safetensors")
     m.save_config(out, len(WORDS), 16)
     tokens.save(str(out / "tokenizer.json"))
-    export.export(out, out / "tiny.gguf", None, {"weight": 0.5, "temperature": 1.5, "below": 0.75}, {})
+    export.export(out, out / "tiny.gguf", None, {})
     (out / "tokenizer.json").unlink()
 
 

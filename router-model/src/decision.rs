@@ -84,3 +84,14 @@ pub struct Evidence {
     pub text: String,
     pub weight: f32,
 }
+
+impl Decision {
+    /// How far a text seems to belong anywhere, 0 to 1: the share of the likeliest label
+    /// among those that are routed to; one that is not (`other`) is no place to belong.
+    /// Source: the maximum softmax probability of Hendrycks and Gimpel (arXiv
+    /// 1610.02136), over routed domains.
+    pub(crate) fn belonging(&self, routed: impl Fn(&str) -> bool) -> f32 {
+        let shares = self.alternatives.iter().filter(|a| routed(&a.domain));
+        shares.map(|a| a.probability).fold(0f32, f32::max)
+    }
+}

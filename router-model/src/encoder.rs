@@ -1,10 +1,11 @@
 //! The second stage: a sentence encoder that reads meaning where the lexical
 //! stage reads words.
 //!
-//! In: a text.  Out: a score for each label ([`Encoder`]).  [`MiniLm`] is the one
-//! there is: BERT's six small layers, fine-tuned by `router-model/encoder/`, from
-//! the file that ships ([`MiniLm::shipped`], int8) or from a folder
-//! ([`MiniLm::open`], F32).
+//! In: a text.  Out: its mean over tokens ([`Encoder`]), which a
+//! [`Classifier`](crate::Classifier) scores.  [`MiniLm`] is the one there is: BERT's
+//! six small layers, fine-tuned by `router-model/encoder/`, from the file that ships
+//! ([`MiniLm::shipped`], int8) or from a folder ([`MiniLm::open`], F32), which may also
+//! be a hub's (`hub`) and of any BERT.
 //!
 //! `wordpiece` makes tokens of the text.  A file is read by `file` and its layers are
 //! run by `bert` on the engine's kernels; a folder is read by `folder` and run by
@@ -14,7 +15,7 @@
 //! however many threads compute them.
 //!
 //! Absent: training, batches, other architectures, and whether it is asked at
-//! all, which is [`stages`](crate::Stage)'s.  To change how a text becomes
+//! all and what it counts, which is [`Mix`](crate::Mix)'s.  To change how a text becomes
 //! tokens, change `wordpiece.rs` and `model.py` together; the fixture of
 //! `tests.rs` holds both.
 
@@ -22,7 +23,7 @@ mod bert;
 mod error;
 mod file;
 mod folder;
-mod mix;
+mod hub;
 #[cfg(feature = "encoder")]
 mod shipped;
 #[cfg(test)]
@@ -33,23 +34,28 @@ use std::path::Path;
 
 use engine::gguf::Gguf;
 
+use crate::classifier::Classifier;
 use bert::Bert;
 pub use error::EncoderError;
 use folder::Floats;
-pub use mix::Mix;
 use wordpiece::WordPiece;
 
 /// Reads meaning where the lexical stage reads words; slower, so it is asked
-/// only where that one is unsure ([`Mix::below`]).
+/// only where that one is unsure ([`Mix::below`](crate::Mix)).
 pub trait Encoder: Send + Sync {
-    /// Logits per trained label, in the order of the lexical weights'
-    /// `header().labels`; never fails: a text it cannot read is all zeros.
-    fn logits(&self, text: &str) -> Vec<f32>;
+    /// The mean of the text's tokens after the last layer, `[width]`; never fails: a
+    /// text it cannot read is all zeros.
+    fn embed(&self, text: &str) -> Vec<f32>;
 
-    /// What its logits count beside the lexical ones.
-    fn mix(&self) -> Mix {
-        Mix::default()
-    }
+    /// Its own classifier for these labels, in their order; none where it does not
+    /// know all of them.
+    fn classifier(&self, labels: &[String]) -> Option<Classifier>;
+
+    /// The labels that its own classifier knows.
+    fn labels(&self) -> &[String];
+
+    /// A checksum of its numbers: what was trained for another is not for this one.
+    fn fingerprint(&self) -> u64;
 }
 
 impl std::fmt::Debug for dyn Encoder {
@@ -58,23 +64,16 @@ impl std::fmt::Debug for dyn Encoder {
     }
 }
 
-/// The encoder that the configuration asks for.  "shipped" is none in a build without
-/// the feature `encoder`, and beside weights of other labels: those of a domain that
-/// corrections brought, say, which do without it.
-pub(crate) fn configured(
-    which: &config::Encoder,
-    labels: &[String],
-) -> Result<Option<Box<dyn Encoder>>, EncoderError> {
+/// The encoder that the configuration asks for; "shipped" is none in a build without
+/// the feature `encoder`.
+pub(crate) fn open(which: &config::Encoder) -> Result<Option<Box<dyn Encoder>>, EncoderError> {
     Ok(match which {
         config::Encoder::Off => None,
         #[cfg(feature = "encoder")]
-        config::Encoder::Shipped => match MiniLm::shipped(labels) {
-            Err(EncoderError::Labels { .. }) => None,
-            encoder => Some(Box::new(encoder?)),
-        },
+        config::Encoder::Shipped => Some(Box::new(MiniLm::shipped()?)),
         #[cfg(not(feature = "encoder"))]
         config::Encoder::Shipped => None,
-        config::Encoder::Path(path) => Some(Box::new(MiniLm::open(path, labels)?)),
+        config::Encoder::Path(path) => Some(Box::new(MiniLm::open(path)?)),
     })
 }
 
@@ -83,49 +82,54 @@ pub const MOST_TOKENS: usize = 128;
 
 /// What a file or a folder holds.
 struct Known {
-    labels: Vec<String>,
     tokens: Vec<String>,
     net: Net,
-    mix: Mix,
+    /// Its own classifier, and the labels of its rows.
+    classifier: Option<(Vec<String>, Classifier)>,
+    fingerprint: u64,
 }
 
-/// What makes logits of tokens.
+/// What makes means of tokens.
 enum Net {
     Blocks(Bert),
     Floats(Floats),
 }
 
-/// A BERT classifier, ready to read.
+/// A BERT, ready to read.
 pub struct MiniLm {
     words: WordPiece,
     net: Net,
-    mix: Mix,
-    /// Where the score of each lexical label is among its own.
-    order: Vec<usize>,
+    classifier: Option<(Vec<String>, Classifier)>,
+    fingerprint: u64,
 }
 
 impl MiniLm {
-    /// The encoder inside the binary, for these labels.
+    /// The encoder inside the binary.
     ///
     /// # Errors
     ///
-    /// [`EncoderError::Labels`] if it was trained on others.
+    /// As [`MiniLm::open`].
     #[cfg(feature = "encoder")]
-    pub fn shipped(labels: &[String]) -> Result<MiniLm, EncoderError> {
+    pub fn shipped() -> Result<MiniLm, EncoderError> {
         let file = Gguf::embedded("(embedded encoder)", shipped::bytes())?;
-        Ok(MiniLm::new(file::read(&file)?, labels)?.with_mix(shipped::mix()?))
+        MiniLm::new(file::read(&file)?)
     }
 
-    /// A file as `export.py` writes it, or a folder as `train.py` does.
+    /// A file as `export.py` writes it, a folder as `train.py` does or a hub has, or
+    /// the `owner/name` of a hub's model that was downloaded to this machine.
     ///
     /// # Errors
     ///
     /// [`EncoderError`] says what is missing, damaged, of another version, or of
     /// another shape.
-    pub fn open(path: &Path, labels: &[String]) -> Result<MiniLm, EncoderError> {
-        let known =
-            if path.is_dir() { folder::read(path)? } else { file::read(&Gguf::open(path)?)? };
-        MiniLm::new(known, labels)
+    pub fn open(path: &Path) -> Result<MiniLm, EncoderError> {
+        let found = if path.exists() { Some(path.to_owned()) } else { hub::find(path) };
+        let path = &found.ok_or_else(|| EncoderError::Absent { path: path.to_owned() })?;
+        MiniLm::new(if path.is_dir() {
+            folder::read(path)?
+        } else {
+            file::read(&Gguf::open(path)?)?
+        })
     }
 
     /// The bytes of a file, as [`MiniLm::open`] reads it.
@@ -133,20 +137,14 @@ impl MiniLm {
     /// # Errors
     ///
     /// As [`MiniLm::open`].
-    pub fn read(bytes: Vec<u8>, labels: &[String]) -> Result<MiniLm, EncoderError> {
-        MiniLm::new(file::read(&Gguf::from_bytes("encoder", bytes)?)?, labels)
+    pub fn read(bytes: Vec<u8>) -> Result<MiniLm, EncoderError> {
+        MiniLm::new(file::read(&Gguf::from_bytes("encoder", bytes)?)?)
     }
 
-    fn new(known: Known, labels: &[String]) -> Result<MiniLm, EncoderError> {
-        let place = |label: &String| known.labels.iter().position(|own| own == label);
-        let order: Option<Vec<usize>> = labels.iter().map(place).collect();
-        let same = known.labels.len() == labels.len();
-        let order = order.filter(|_| same).ok_or_else(|| EncoderError::Labels {
-            got: known.labels.join(", "),
-            want: labels.join(", "),
-        })?;
+    fn new(known: Known) -> Result<MiniLm, EncoderError> {
         let words = WordPiece::new(&known.tokens)?;
-        Ok(MiniLm { words, net: known.net, mix: known.mix, order })
+        let Known { net, classifier, fingerprint, .. } = known;
+        Ok(MiniLm { words, net, classifier, fingerprint })
     }
 
     /// The tokens of a text, as they are read: how long it will take.
@@ -161,25 +159,41 @@ impl MiniLm {
         };
         self.words.encode(text, MOST_TOKENS.min(positions))
     }
-
-    /// Other [`Mix`] than the file's, for measuring.
-    pub fn with_mix(mut self, mix: Mix) -> MiniLm {
-        self.mix = mix;
-        self
-    }
 }
 
 impl Encoder for MiniLm {
-    fn logits(&self, text: &str) -> Vec<f32> {
+    fn embed(&self, text: &str) -> Vec<f32> {
         let ids = self.ids(text);
-        let own = match &self.net {
-            Net::Blocks(bert) => bert.logits(&ids),
-            Net::Floats(floats) => floats.logits(&ids),
-        };
-        self.order.iter().map(|at| own[*at]).collect()
+        match &self.net {
+            Net::Blocks(bert) => bert.mean(&ids),
+            Net::Floats(floats) => floats.mean(&ids),
+        }
     }
 
-    fn mix(&self) -> Mix {
-        self.mix
+    fn classifier(&self, labels: &[String]) -> Option<Classifier> {
+        let (own, all) = self.classifier.as_ref()?;
+        let place = |label: &String| own.iter().position(|name| name == label);
+        let rows: Vec<usize> = labels.iter().map(place).collect::<Option<_>>()?;
+        let weights = rows.iter().map(|row| all.weights[*row].clone()).collect();
+        let biases = rows.iter().map(|row| all.biases[*row]).collect();
+        Some(Classifier { weights, biases })
     }
+
+    fn labels(&self) -> &[String] {
+        self.classifier.as_ref().map_or(&[], |(labels, _)| labels)
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}
+
+/// FNV-1a, eight bytes at a step.
+fn checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u64 {
+    let step = |sum: u64, word: &[u8]| {
+        let mut bytes = [0u8; 8];
+        bytes[..word.len()].copy_from_slice(word);
+        (sum ^ u64::from_le_bytes(bytes)).wrapping_mul(0x0000_0100_0000_01B3)
+    };
+    parts.fold(0xCBF2_9CE4_8422_2325, |sum, part| part.chunks(8).fold(sum, step))
 }

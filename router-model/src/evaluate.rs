@@ -38,8 +38,8 @@ pub struct Evaluation {
     pub per_category: BTreeMap<String, Category>,
     pub confusion: Confusion,
     pub latency_us: Latency,
-    /// Area under the curve of confidence, for telling questions from texts of no
-    /// domain; absent where none of one sort was asked.
+    /// Area under the curve for telling questions of routed domains from texts of no
+    /// domain by how far they belong to one; absent where none of one sort was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ood_auc: Option<f64>,
     /// Share of the texts of no domain that it abstained on.
@@ -72,6 +72,8 @@ struct Asked<'a> {
     truth: &'a str,
     guess: String,
     confidence: f32,
+    /// As [`Decision::belonging`](crate::Decision).
+    belonging: f32,
     abstained: bool,
     micros: u64,
 }
@@ -84,12 +86,14 @@ fn ask<'a>(sup: &Supervisor, items: &[&'a Item], options: &Options) -> Vec<Asked
             text = mistype(&text, options.typos, &mut rng);
         }
         let decision = sup.decide(&Query::text(text));
+        let belonging = decision.belonging(|label| sup.routes(label));
         let best = decision.alternatives.into_iter().next();
         Asked {
             truth: &item.domain,
             // Nothing was said, so there is no guess; it counts as wrong.
             guess: best.map(|best| best.domain).unwrap_or_default(),
             confidence: decision.confidence,
+            belonging,
             abstained: decision.abstained,
             micros: decision.micros,
         }
@@ -140,14 +144,17 @@ pub fn evaluate(
         per_category: per_category(&asked),
         confusion: confusion(&asked),
         latency_us: Latency { p50: at(0.5), p99: at(0.99) },
-        ood_auc: calibrate::auc(&confidences(&asked), &confidences(&strange)),
+        ood_auc: calibrate::auc(
+            &belonging(asked.iter().filter(|one| sup.routes(one.truth))),
+            &belonging(&strange),
+        ),
         ood_abstained: (!strange.is_empty())
             .then(|| strange.iter().filter(|a| a.abstained).count() as f64 / strange.len() as f64),
     })
 }
 
-fn confidences(asked: &[Asked]) -> Vec<f32> {
-    asked.iter().map(|one| one.confidence).collect()
+fn belonging<'a>(asked: impl IntoIterator<Item = &'a Asked<'a>>) -> Vec<f32> {
+    asked.into_iter().map(|one| one.belonging).collect()
 }
 
 fn per_category(asked: &[Asked]) -> BTreeMap<String, Category> {

@@ -54,7 +54,27 @@ pub struct Item {
     pub question: Option<i64>,
 }
 
+/// The label of what belongs to no domain.
+pub(crate) const NONE: &str = "none";
+
 impl Item {
+    /// A text whose file says the domain, without options.
+    pub(crate) fn new(text: &str, domain: &str, kind: Kind) -> Item {
+        Item {
+            text: text.trim().to_owned(),
+            options: Vec::new(),
+            domain: domain.to_owned(),
+            kind,
+            own_label: false,
+            question: None,
+        }
+    }
+
+    /// A text of no domain.
+    pub fn aside(text: &str) -> Item {
+        Item::new(text, NONE, Kind::Aside)
+    }
+
     /// How much one form of it counts, found on the tuning tenth.  Users ask; they
     /// seldom lecture.  Collections of one domain outnumber all other questions: at a
     /// whole question each, arithmetic for schools alone cost two points.

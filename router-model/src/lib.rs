@@ -25,6 +25,7 @@
 //! ships and how it fares is `README.md`.
 
 mod calibrate;
+mod classifier;
 mod decision;
 mod encoder;
 mod error;
@@ -47,10 +48,11 @@ mod vocabulary;
 mod weights;
 
 pub use calibrate::Heat;
+pub use classifier::Classifier;
 pub use decision::{Alternative, Decision, Evidence, Reason, Rule};
-pub use encoder::{Encoder, EncoderError, MiniLm, Mix};
+pub use encoder::{Encoder, EncoderError, MiniLm};
 pub use error::{SupervisorError, TrainError, WeightsError};
 pub use query::{Query, Role, Turn};
-pub use stages::Stage;
+pub use stages::{Mix, Second, Stage};
 pub use supervisor::Supervisor;
 pub use weights::{Header, Weights};

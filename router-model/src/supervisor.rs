@@ -7,11 +7,11 @@ use config::Domains;
 
 use crate::calibrate::{self, Said, softmax};
 use crate::decision::{Alternative, Decision, Evidence, Reason, Rule};
-use crate::encoder::{self, Encoder};
+use crate::encoder::{self, EncoderError};
 use crate::features::Features;
 use crate::head::{Head, LEAST_EXAMPLES, Seen};
 use crate::query::{Query, shares};
-use crate::stages;
+use crate::stages::Asked;
 use crate::{SupervisorError, Weights};
 
 /// Pieces of evidence in a decision: what a person reads at a glance.
@@ -27,7 +27,7 @@ pub struct Supervisor {
     enabled: Vec<String>,
     threshold: f32,
     /// The second stage, where there is one.
-    encoder: Option<Arc<dyn Encoder>>,
+    encoder: Option<Arc<Asked>>,
 }
 
 /// One turn, read.
@@ -70,10 +70,15 @@ impl Supervisor {
     ///
     /// [`SupervisorError::Encoder`] where it cannot be used.
     pub fn with_configured(self, which: &config::Encoder) -> Result<Supervisor, SupervisorError> {
-        Ok(match encoder::configured(which, &self.weights.header().labels)? {
-            Some(encoder) => self.with_encoder(encoder),
-            None => self,
-        })
+        let shipped = *which == config::Encoder::Shipped;
+        match encoder::open(which)? {
+            Some(encoder) => match Asked::new(encoder, self.weights.header()) {
+                // Weights of other labels, trained without it, do without it.
+                Err(EncoderError::Labels { .. }) if shipped => Ok(self),
+                asked => Ok(Supervisor { encoder: Some(Arc::new(asked?)), ..self }),
+            },
+            None => Ok(self),
+        }
     }
 
     /// The same weights, encoder and threshold for other domains.
@@ -117,12 +122,6 @@ impl Supervisor {
         Ok(sup)
     }
 
-    /// Adds the second stage, which is asked where the first is unsure.
-    pub fn with_encoder(mut self, encoder: Box<dyn Encoder>) -> Supervisor {
-        self.encoder = Some(encoder.into());
-        self
-    }
-
     /// Without the second stage.
     pub fn lexical(mut self) -> Supervisor {
         self.encoder = None;
@@ -131,6 +130,11 @@ impl Supervisor {
 
     pub fn has_encoder(&self) -> bool {
         self.encoder.is_some()
+    }
+
+    /// Whether a label may be chosen; without any domain, as in training, all may.
+    pub(crate) fn routes(&self, label: &str) -> bool {
+        self.enabled.is_empty() || self.enabled.iter().any(|domain| domain == label)
     }
 
     pub fn threshold(&self) -> f32 {
@@ -212,12 +216,11 @@ impl Supervisor {
         let said = Said { words: features.words, known: features.known };
         let temperature = header.heat.at(said);
         logits.iter_mut().for_each(|z| *z /= temperature);
-        let mut probabilities = softmax(&logits, 1.0);
-        let sure = probabilities.iter().copied().fold(0f32, f32::max);
-        if let Some(encoder) = self.encoder.as_deref().filter(|e| sure < e.mix().below) {
-            logits = stages::combine(&logits, encoder, text);
-            probabilities = softmax(&logits, 1.0);
-        }
+        let logits = match &self.encoder {
+            Some(encoder) => encoder.answer(logits, text),
+            None => logits,
+        };
+        let probabilities = softmax(&logits, 1.0);
         Read { seen: Seen { features, probabilities }, logits, familiarity, temperature, share }
     }
 

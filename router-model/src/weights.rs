@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::WeightsError;
 use crate::calibrate::Heat;
 use crate::features::{Features, SCHEME};
+use crate::stages::Second;
 use crate::vocabulary::Vocabulary;
 
 const MAGIC: &[u8; 8] = b"clgmlex\n";
@@ -48,6 +49,9 @@ pub struct Header {
     pub set_from: f32,
     /// A text less familiar than this is unlike anything seen.
     pub familiar_from: f32,
+    /// What training found for the encoder beside these weights, where it had one.
+    #[serde(default)]
+    pub second: Option<Second>,
     /// FNV-1a of the numbers.
     pub checksum: u64,
     /// How it was trained and measured, for a reader; nothing here is used.
@@ -167,6 +171,7 @@ impl Weights {
             coverage: 0.0,
             set_from: 0.0,
             familiar_from: 0.0,
+            second: None,
             checksum: checksum(&bytes),
             trained: Value::Null,
         };
@@ -228,6 +233,7 @@ impl Weights {
         self.header.coverage = other.coverage;
         self.header.set_from = other.set_from;
         self.header.familiar_from = other.familiar_from;
+        self.header.second = other.second.clone();
     }
 
     pub(crate) fn vocabulary(&self) -> Vocabulary<'_> {
@@ -278,6 +284,14 @@ fn check(header: &Header) -> Result<(), WeightsError> {
     }
     if !header.heat.is_sound() {
         return bad("heat", format!("{:?} are not numbers from -100 to 100", header.heat));
+    }
+    if let Some(second) = &header.second {
+        if !second.mix.is_sound() {
+            return bad("second", format!("{:?} has numbers that no training finds", second.mix));
+        }
+        if second.classifier.as_ref().is_some_and(|c| !c.is_sound(labels)) {
+            return bad("second", format!("its classifier is none of {labels} labels"));
+        }
     }
     let shares = [
         ("coverage", header.coverage),
@@ -379,6 +393,16 @@ mod tests {
             "\"set_from\" cannot be used: 1.5 is not from 0 to 1",
         );
         check(|h| h["familiar_from"] = json!(-1), "-1 is not from 0 to 1");
+        let second = |temperature: f32, weights: Value| {
+            let mix = json!({"weight": 1, "temperature": temperature, "below": 1});
+            let classifier = json!({"weights": weights, "biases": [0, 0]});
+            json!({"encoder": 1, "mix": mix, "classifier": classifier})
+        };
+        check(|h| h["second"] = second(2.0, json!([[1], [2]])), "fine");
+        check(|h| h["second"] = second(0.0, json!([[1], [2]])), "\"second\" cannot be used: Mix");
+        check(|h| h["second"] = second(2.0, json!([[1]])), "classifier is none of 2 labels");
+        check(|h| h["second"] = second(2.0, json!([[1], []])), "classifier is none of 2 labels");
+        check(|h| h["second"] = second(2.0, json!([[1], [1e9]])), "classifier is none of 2 labels");
         check(|h| h["checksum"] = json!(1), "the header says 0000000000000001");
     }
 

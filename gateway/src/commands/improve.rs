@@ -108,7 +108,7 @@ fn improve(
     loaded: &config::Loaded,
     home: &Path,
 ) -> Result<Outcome, Failure> {
-    let (domains, threshold) = (&loaded.domains, loaded.config.supervisor.threshold);
+    let (domains, settings) = (&loaded.domains, &loaded.config.supervisor);
     let defaults = train::Options::default();
     let mut all = args.data.clone();
     all.push(corrections.clone());
@@ -116,6 +116,7 @@ fn improve(
         data: all,
         seed: args.seed.unwrap_or(defaults.seed),
         steps: args.steps.unwrap_or(defaults.steps),
+        encoder: settings.encoder.clone(),
         ..defaults
     };
     let mut bar = Bar::new(cli);
@@ -131,11 +132,11 @@ fn improve(
     let (own, others): (Vec<_>, Vec<_>) =
         held.into_iter().partition(|item| corrected.contains(item));
     let bytes = report.weights.write();
-    // What was trained is the lexical stage, and it is judged alone.
-    let settings = config::Supervisor { threshold, encoder: config::Encoder::Off, fallback: None };
-    let current = start::supervisor(home, domains, &settings)?;
-    let candidate =
-        Supervisor::new(report.weights, domains, threshold).map_err(StartError::from)?;
+    // As they would serve: with the encoder that the configuration names.
+    let current = start::supervisor(home, domains, settings)?;
+    let candidate = Supervisor::new(report.weights, domains, settings.threshold)
+        .and_then(|candidate| candidate.with_configured(&settings.encoder))
+        .map_err(StartError::from)?;
     let accuracy = |classifier: &Supervisor, items: &[&data::Item]| match items {
         [] => Ok(0.0),
         items => evaluate::evaluate(classifier, items, &evaluate::Options::default())

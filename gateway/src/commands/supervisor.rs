@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use config::Domains;
-use router_model::train::{self, data};
+use router_model::train::{self, data, data::Item};
 use router_model::{Stage, Supervisor as Classifier, Weights, evaluate};
 
 use super::terminal::{Bar, Failure, result};
@@ -21,7 +21,7 @@ const MOST_TOLD: usize = 20;
 /// Trains, measures, looks.
 pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
     match what {
-        Supervisor::Train(args) => train(cli, args, &settings(cli)?.0.domains),
+        Supervisor::Train(args) => train(cli, args, &settings(cli)?.0),
         Supervisor::Improve(args) => super::improve::run(cli, args),
         Supervisor::Evaluate(args) => {
             let (loaded, _) = settings(cli)?;
@@ -32,7 +32,7 @@ pub fn run(cli: &Cli, what: &Supervisor) -> Result<(), Failure> {
     }
 }
 
-fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> {
+fn train(cli: &Cli, args: &TrainArgs, loaded: &config::Loaded) -> Result<(), Failure> {
     let defaults = train::Options::default();
     let options = train::Options {
         data: args.data.clone(),
@@ -41,10 +41,11 @@ fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> 
         penalty: args.penalty.unwrap_or(defaults.penalty),
         refit: !args.no_refit,
         leave_out: args.leave_out.clone(),
+        encoder: loaded.config.supervisor.encoder.clone(),
         ..defaults
     };
     let mut bar = Bar::new(cli);
-    let report = train::train(&options, domains, &mut |d, t, what| bar.show(d, t, what))
+    let report = train::train(&options, &loaded.domains, &mut |d, t, what| bar.show(d, t, what))
         .map_err(|e| Failure::new("train", e))?;
     drop(bar);
     let io = |path: &Path, e: std::io::Error| {
@@ -62,14 +63,22 @@ fn train(cli: &Cli, args: &TrainArgs, domains: &Domains) -> Result<(), Failure> 
         eprintln!("two labels, left out: {told}");
     }
     result(cli, &report, |report| {
+        let both = report.tune_both.as_ref().zip(report.mix).map(|(both, mix)| {
+            format!(
+                "with the encoder, on the {} questions that found what it counts: accuracy {:.3} for {:.3}\n\
+                 it is asked where the lexical stage is less sure than {}\n",
+                both.n, both.accuracy, report.tune.accuracy, mix.below
+            )
+        });
         format!(
-            "trained in {:.0} s; on {} held-out questions: accuracy {:.3}, calibration error {:.3}\n\
+            "trained in {:.0} s; on {} held-out questions: accuracy {:.3}, calibration error {:.3}\n{}\
              {} texts carried two labels and were left out\n\
              weights and report are in {}\n",
             report.seconds,
             report.test.n,
             report.test.accuracy,
             report.test.ece,
+            both.unwrap_or_default(),
             report.contradictions.len(),
             args.out.display()
         )
@@ -134,10 +143,8 @@ fn judge(
     if let Some(out) = &args.report.out {
         return report::run(cli, (args, out), (&classifier, domains), &items, options);
     }
-    let strange = match &args.ood {
-        Some(path) => data::asides(path).map_err(|e| Failure::new("data", e).at("ood"))?,
-        None => Vec::new(),
-    };
+    let strange = report::strange(args)?;
+    let strange: Vec<Item> = strange.iter().map(|one| Item::aside(&one.text)).collect();
     items.extend(&strange);
     let evaluation = evaluate::evaluate(&classifier, &items, &options)
         .map_err(|e| Failure::new("evaluate", e))?;

@@ -1,5 +1,4 @@
-//! BERT's forward pass over one text: embeddings, layers, mean of all tokens,
-//! one linear layer.
+//! BERT's forward pass over one text: embeddings, layers, mean of all tokens.
 //!
 //! Matrix products are the engine's, in whatever format the file has, Q8_0 or
 //! F32; everything between them is F32.  All tokens see each other, and there is
@@ -40,8 +39,6 @@ pub(super) struct Bert {
     pub(super) places: Vec<f32>,
     pub(super) norm: Norm,
     pub(super) layers: Vec<Layer>,
-    /// `[labels][width]`
-    pub(super) head: Linear,
     pub(super) heads: usize,
     pub(super) epsilon: f32,
 }
@@ -52,9 +49,9 @@ impl Bert {
         self.places.len() / self.words.k
     }
 
-    /// Logits `[labels]`; ids are below the vocabulary's size and at most
+    /// The mean of all tokens, `[width]`; ids are below the vocabulary's size and at most
     /// [`Bert::positions`].
-    pub(super) fn logits(&self, ids: &[u32]) -> Vec<f32> {
+    pub(super) fn mean(&self, ids: &[u32]) -> Vec<f32> {
         let width = self.words.k;
         let mut x = vec![0f32; ids.len() * width];
         for (row, id) in x.chunks_exact_mut(width).zip(ids) {
@@ -69,9 +66,7 @@ impl Bert {
             mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
         }
         mean.iter_mut().for_each(|sum| *sum /= ids.len().max(1) as f32);
-        let [mut logits] = products(&mean, [&self.head]);
-        logits.iter_mut().zip(&self.head.bias).for_each(|(z, bias)| *z += bias);
-        logits
+        mean
     }
 }
 

@@ -10,6 +10,8 @@ use thiserror::Error;
 pub enum EncoderError {
     #[error("{path}: cannot be read: {source}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("{path}: no such file or folder; a hub's model is brought by: hf download {path}")]
+    Absent { path: PathBuf },
     #[error("{0}")]
     File(#[from] engine::gguf::GgufError),
     #[error("this encoder is \"{got}\", this build reads \"{want}\"; export it again")]
@@ -27,7 +29,8 @@ pub enum EncoderError {
     #[error("{path}: not a model's safetensors: {why}")]
     Safetensors { path: PathBuf, why: String },
     #[error(
-        "the encoder knows [{got}], the lexical weights [{want}]; train both on the same domains"
+        "the encoder's own classifier knows [{got}], the lexical weights [{want}]; \
+         collegium supervisor train with this encoder in the configuration makes both fit"
     )]
     Labels { got: String, want: String },
 }

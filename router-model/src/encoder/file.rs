@@ -1,5 +1,4 @@
-//! The file that ships: a GGUF of architecture `bert` with the labels, and how
-//! much the encoder counts, in its header.
+//! The file that ships: a GGUF of architecture `bert` with the labels in its header.
 //!
 //! `router-model/encoder/export.py` writes it.  Keys of our own begin with
 //! `collegium.encoder.`; tensors have llama.cpp's names, matrices are Q8_0, and
@@ -11,8 +10,8 @@ use engine::gguf::{Gguf, Tensor};
 use engine::kernels::Matrix;
 
 use super::bert::{Bert, Layer, Linear, Norm};
-use super::mix::Mix;
 use super::{EncoderError, Known, Net};
+use crate::classifier::Classifier;
 
 /// Changes with the meaning of anything in the file.
 const FORMAT: &str = "collegium.encoder/1";
@@ -36,8 +35,12 @@ pub(super) fn read(file: &Gguf) -> Result<Known, EncoderError> {
     let labels = texts(file, "collegium.encoder.labels")?;
     let tokens = texts(file, "tokenizer.ggml.tokens")?;
     let reader = Reader { file, width: int(file, "bert.embedding_length")? };
-    let bert = reader.bert(tokens.len(), labels.len())?;
-    Ok(Known { labels, tokens, net: Net::Blocks(bert), mix: mix(file)? })
+    let net = Net::Blocks(reader.bert(tokens.len())?);
+    let rows = reader.floats("cls.output.weight", labels.len() * reader.width)?;
+    let weights = rows.chunks_exact(reader.width).map(<[f32]>::to_vec).collect();
+    let biases = reader.floats("cls.output.bias", labels.len())?;
+    let classifier = Some((labels, Classifier { weights, biases }));
+    Ok(Known { tokens, net, classifier, fingerprint: got })
 }
 
 fn texts(file: &Gguf, field: &'static str) -> Result<Vec<String>, EncoderError> {
@@ -64,23 +67,9 @@ fn float(file: &Gguf, field: &'static str, from: f64, to: f64) -> Result<f32, En
     Ok(got as f32)
 }
 
-fn mix(file: &Gguf) -> Result<Mix, EncoderError> {
-    Ok(Mix {
-        weight: float(file, "collegium.encoder.weight", 0.0, 100.0)?,
-        temperature: float(file, "collegium.encoder.temperature", 1e-3, 1e3)?,
-        below: float(file, "collegium.encoder.below", 0.0, 2.0)?,
-    })
-}
-
-/// FNV-1a over all tensors in the table's order, eight bytes at a step.
+/// Over all tensors in the table's order.
 pub(super) fn checksum(file: &Gguf) -> u64 {
-    let step = |sum: u64, word: &[u8]| {
-        let mut bytes = [0u8; 8];
-        bytes[..word.len()].copy_from_slice(word);
-        (sum ^ u64::from_le_bytes(bytes)).wrapping_mul(0x0000_0100_0000_01B3)
-    };
-    let tensors = file.tensors().iter();
-    tensors.fold(0xCBF2_9CE4_8422_2325, |sum, t| file.data(t).chunks(8).fold(sum, step))
+    super::checksum(file.tensors().iter().map(|tensor| file.data(tensor)))
 }
 
 struct Reader<'a> {
@@ -89,7 +78,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn bert(&self, vocabulary: usize, labels: usize) -> Result<Bert, EncoderError> {
+    fn bert(&self, vocabulary: usize) -> Result<Bert, EncoderError> {
         let (file, width) = (self.file, self.width);
         let wide = int(file, "bert.feed_forward_length")?;
         let positions = int(file, "bert.context_length")?;
@@ -120,7 +109,6 @@ impl Reader<'_> {
             places: self.floats("position_embd.weight", positions * width)?,
             norm: self.norm("token_embd_norm")?,
             layers: (0..int(file, "bert.block_count")?).map(layer).collect::<Result<_, _>>()?,
-            head: self.linear("cls.output", labels, width)?,
             heads,
             epsilon: float(file, "bert.attention.layer_norm_epsilon", 0.0, 1.0)?,
         })

@@ -1,9 +1,8 @@
 //! An encoder in a folder, in floats: `model.safetensors` with the published names
-//! of BERT's tensors and a `classifier`, `vocab.txt`, `config.json` for heads and
-//! layers, and `labels.json`; `mix.json` may say what it counts.
+//! of BERT's tensors, `vocab.txt`, and `config.json` for heads and layers; with
+//! `labels.json` also a `classifier` on the mean of its tokens.
 //!
-//! It is what `router-model/encoder/train.py` writes; a model of another maker
-//! runs once it has a classifier on the mean of its tokens and these labels.
+//! It is what `router-model/encoder/train.py` writes, and what hubs have of others.
 //! candle-transformers computes it, in F32 whatever the file has.
 
 use std::collections::HashMap;
@@ -11,13 +10,13 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::{Linear, Module, VarBuilder};
+use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config, HiddenAct};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::mix::Mix;
 use super::{EncoderError, Known, Net};
+use crate::classifier::Classifier;
 
 /// What of `config.json` the tensors do not say.
 #[derive(Deserialize)]
@@ -31,21 +30,20 @@ struct Said {
 /// A model whose tensors fit each other.
 pub(super) struct Floats {
     bert: BertModel,
-    classifier: Linear,
     pub(super) positions: usize,
-    labels: usize,
+    width: usize,
 }
 
 impl Floats {
-    /// Logits `[labels]`; ids are below the vocabulary's size and at most `positions`.
-    /// Zeros where candle cannot compute them.
-    pub(super) fn logits(&self, ids: &[u32]) -> Vec<f32> {
+    /// The mean of all tokens, `[width]`; ids are below the vocabulary's size and at most
+    /// `positions`.  Zeros where candle cannot compute them.
+    pub(super) fn mean(&self, ids: &[u32]) -> Vec<f32> {
         let of = || -> candle_core::Result<Vec<f32>> {
             let ids = Tensor::new(ids, &Device::Cpu)?.unsqueeze(0)?;
             let tokens = self.bert.forward(&ids, &ids.zeros_like()?, None)?;
-            self.classifier.forward(&tokens.mean(1)?)?.squeeze(0)?.to_vec1()
+            tokens.mean(1)?.squeeze(0)?.to_vec1()
         };
-        of().unwrap_or_else(|_| vec![0.0; self.labels])
+        of().unwrap_or_else(|_| vec![0.0; self.width])
     }
 }
 
@@ -55,17 +53,42 @@ pub(super) fn read(folder: &Path) -> Result<Known, EncoderError> {
         fs::read(&path).map_err(|source| EncoderError::Read { path: path.clone(), source })?;
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
         .map_err(|err| EncoderError::Safetensors { path: path.clone(), why: err.to_string() })?;
+    let fingerprint = super::checksum(std::iter::once(&bytes[..]));
     drop(bytes);
     let said: Said = json(&folder.join("config.json"))?;
-    let labels: Vec<String> = json(&folder.join("labels.json"))?;
-    let mix = match folder.join("mix.json") {
-        path if path.exists() => json(&path)?,
-        _ => Mix::default(),
-    };
     let vocabulary = text(&folder.join("vocab.txt"))?;
     let tokens: Vec<String> = vocabulary.lines().map(str::to_owned).collect();
-    let floats = floats(tensors, &said, tokens.len(), labels.len())?;
-    Ok(Known { labels, tokens, net: Net::Floats(floats), mix })
+    let labels = folder.join("labels.json");
+    let classifier = match labels.exists() {
+        true => Some(classifier(&tensors, json(&labels)?)?),
+        false => None,
+    };
+    let net = Net::Floats(floats(tensors, &said, tokens.len())?);
+    Ok(Known { tokens, net, classifier, fingerprint })
+}
+
+/// The one of the file, and its labels.
+fn classifier(
+    tensors: &HashMap<String, Tensor>,
+    labels: Vec<String>,
+) -> Result<(Vec<String>, Classifier), EncoderError> {
+    let bad = |name: &str, why: String| EncoderError::Tensor { name: name.to_owned(), why };
+    let tensor = |name: &str| {
+        let found =
+            tensors.get(name).ok_or_else(|| EncoderError::Missing { name: name.to_owned() })?;
+        found.to_dtype(DType::F32).map_err(|err| bad(name, err.to_string()))
+    };
+    let (weights, biases) = (tensor("classifier.weight")?, tensor("classifier.bias")?);
+    let weights: Vec<Vec<f32>> =
+        weights.to_vec2().map_err(|err| bad("classifier.weight", err.to_string()))?;
+    let biases: Vec<f32> =
+        biases.to_vec1().map_err(|err| bad("classifier.bias", err.to_string()))?;
+    let classifier = Classifier { weights, biases };
+    if !classifier.is_sound(labels.len()) {
+        let why = format!("labels.json has {} labels, which it does not score", labels.len());
+        return Err(bad("classifier.weight", why));
+    }
+    Ok((labels, classifier))
 }
 
 fn text(path: &Path) -> Result<String, EncoderError> {
@@ -84,7 +107,6 @@ fn floats(
     tensors: HashMap<String, Tensor>,
     said: &Said,
     words: usize,
-    labels: usize,
 ) -> Result<Floats, EncoderError> {
     let bad = |field, why: String| EncoderError::Field { field, why };
     let shape = |name: &str| -> Result<[usize; 2], EncoderError> {
@@ -140,8 +162,6 @@ fn floats(
         name: name.to_owned(),
         why: err.to_string(),
     };
-    let bert = BertModel::load(from.clone(), &config).map_err(|err| tensor("BERT", err))?;
-    let classifier = candle_nn::linear(width, labels, from.pp("classifier"));
-    let classifier = classifier.map_err(|err| tensor("classifier", err))?;
-    Ok(Floats { bert, classifier, positions, labels })
+    let bert = BertModel::load(from, &config).map_err(|err| tensor("BERT", err))?;
+    Ok(Floats { bert, positions, width })
 }

@@ -27,6 +27,11 @@ fn labels() -> Vec<String> {
     ["law", "math", "physics"].map(str::to_owned).to_vec()
 }
 
+/// Its own classifier's, of these labels.
+fn logits(model: &MiniLm, labels: &[String], text: &str) -> Vec<f32> {
+    model.classifier(labels).expect("it knows them").logits(&model.embed(text))
+}
+
 #[track_caller]
 fn agrees(model: &MiniLm, tolerance: f32) {
     let text = std::fs::read_to_string(tiny().join("cases.json")).expect("it is in the repository");
@@ -34,7 +39,7 @@ fn agrees(model: &MiniLm, tolerance: f32) {
     assert!(cases.len() > 5);
     for case in cases {
         assert_eq!(model.ids(&case.text), case.ids, "{:?}", case.text);
-        for (got, want) in model.logits(&case.text).iter().zip(&case.logits) {
+        for (got, want) in logits(model, &labels(), &case.text).iter().zip(&case.logits) {
             assert!((got - want).abs() <= tolerance, "{:?}: {got}, not {want}", case.text);
         }
     }
@@ -42,37 +47,52 @@ fn agrees(model: &MiniLm, tolerance: f32) {
 
 #[test]
 fn f32_is_pytorch() {
-    agrees(&MiniLm::open(&tiny(), &labels()).expect("a model"), 2e-5);
+    agrees(&MiniLm::open(&tiny()).expect("a model"), 2e-5);
 }
 
 // A model of random weights has no slack: PyTorch itself, with weights rounded so,
 // is up to 0.17 off, and activations are rounded too.
 #[test]
 fn int8_is_pytorch_but_for_rounding() {
-    let model = MiniLm::open(&tiny().join("tiny.gguf"), &labels()).expect("a model");
+    let model = MiniLm::open(&tiny().join("tiny.gguf")).expect("a model");
     agrees(&model, 0.3);
-    assert_eq!(model.mix(), Mix { weight: 0.5, temperature: 1.5, below: 0.75 });
 }
 
 // The lexical weights say the order, whatever the file's own.
 #[test]
 fn labels_come_in_the_order_asked_for() {
-    let turned: Vec<String> = labels().into_iter().rev().collect();
-    let a = MiniLm::open(&tiny(), &labels()).expect("a model").logits("law of motion");
-    let b = MiniLm::open(&tiny(), &turned).expect("a model").logits("law of motion");
-    assert_eq!(a, b.into_iter().rev().collect::<Vec<f32>>());
-    let other = vec!["law".to_owned(), "math".to_owned(), "cooking".to_owned()];
-    for wrong in [&labels()[..2], &other] {
-        let err = MiniLm::open(&tiny(), wrong).err().expect("refused").to_string();
-        assert!(err.contains("law, math, physics"), "{err}");
+    let model = MiniLm::open(&tiny()).expect("a model");
+    let named = |names: &[&str]| -> Vec<String> { names.iter().map(|n| (*n).to_owned()).collect() };
+    let all = logits(&model, &labels(), "law of motion");
+    let some = logits(&model, &named(&["physics", "law"]), "law of motion");
+    assert_eq!(some, [all[2], all[0]]);
+    assert_eq!(model.classifier(&named(&["law", "cooking"])), None);
+}
+
+// A folder of a hub has no classifier of ours.
+#[test]
+fn a_folder_without_labels_has_no_classifier() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["model.safetensors", "config.json", "vocab.txt"] {
+        std::fs::copy(tiny().join(name), folder.path().join(name)).expect("copied");
     }
+    let (bare, whole) = (MiniLm::open(folder.path()), MiniLm::open(&tiny()));
+    let (bare, whole) = (bare.expect("a model"), whole.expect("a model"));
+    assert_eq!(bare.classifier(&labels()), None);
+    assert_eq!(bare.embed("what is law"), whole.embed("what is law"));
+    assert_eq!(bare.fingerprint(), whole.fingerprint());
+    std::fs::write(folder.path().join("labels.json"), r#"["law"]"#).expect("written");
+    let err = MiniLm::open(folder.path()).err().expect("refused").to_string();
+    assert!(err.contains("labels.json has 1 labels"), "{err}");
+    let err = MiniLm::open(Path::new("no-one/nothing")).err().expect("refused").to_string();
+    assert!(err.contains("hf download no-one/nothing"), "{err}");
 }
 
 #[test]
 fn any_text_is_answered() {
-    let model = MiniLm::open(&tiny(), &labels()).expect("a model");
+    let model = MiniLm::open(&tiny()).expect("a model");
     for text in ["", "\0", "水水水", "🙂", &"a".repeat(1 << 20), &"law ".repeat(1 << 18)] {
-        let logits = model.logits(text);
+        let logits = logits(&model, &labels(), text);
         assert!(logits.len() == 3 && logits.iter().all(|z| z.is_finite()), "{logits:?}");
         assert!(model.tokens(text) <= 16);
     }
@@ -89,7 +109,7 @@ fn replaced(from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[track_caller]
 fn refused(bytes: Vec<u8>, why: &str) {
-    let err = MiniLm::read(bytes, &labels()).err().expect("refused").to_string();
+    let err = MiniLm::read(bytes).err().expect("refused").to_string();
     assert!(err.contains(why), "{err}");
 }
 
@@ -102,7 +122,7 @@ fn other_files_are_refused_by_name() {
     refused(replaced(b"[UNK]", b"[UNQ]"), "[UNK]");
     let mut cut = file();
     cut.truncate(cut.len() - 100);
-    assert!(MiniLm::read(cut, &labels()).is_err());
+    assert!(MiniLm::read(cut).is_err());
 }
 
 /// The file with its tensor's first bytes changed, and the checksum made right
@@ -127,7 +147,7 @@ fn what_is_no_number_is_refused() {
     refused(with_number("blk.1.ffn_down.weight", &[0x00, 0x7C]), "ffn_down.weight");
     // The change itself is no reason.
     let fine = with_number("blk.0.attn_q.bias", &0.5f32.to_le_bytes());
-    assert!(MiniLm::read(fine, &labels()).is_ok());
+    assert!(MiniLm::read(fine).is_ok());
 }
 
 #[test]
@@ -136,12 +156,12 @@ fn folders_say_what_they_lack() {
     let copy = |name: &str| {
         std::fs::copy(tiny().join(name), folder.path().join(name)).expect("copied");
     };
-    let why = || MiniLm::open(folder.path(), &labels()).err().expect("refused").to_string();
+    let why = || MiniLm::open(folder.path()).err().expect("refused").to_string();
     assert!(why().contains("model.safetensors"), "{}", why());
     copy("model.safetensors");
     assert!(why().contains("config.json"), "{}", why());
     ["config.json", "labels.json", "vocab.txt"].iter().for_each(|name| copy(name));
-    assert!(MiniLm::open(folder.path(), &labels()).is_ok());
+    assert!(MiniLm::open(folder.path()).is_ok());
     std::fs::write(folder.path().join("vocab.txt"), "[CLS]\n[SEP]\n[UNK]\n").expect("written");
     assert!(why().contains("3 tokens, 25 embeddings"), "{}", why());
     std::fs::write(folder.path().join("model.safetensors"), "no").expect("written");
@@ -152,21 +172,21 @@ proptest! {
     /// One changed or missing byte of the tensors is noticed; elsewhere it may
     /// be harmless, but never a panic.
     #[test]
-    fn no_damage_panics(at in 0usize..27_072, flip in 1u8.., cut in any::<bool>()) {
+    fn no_damage_panics(at in 0usize..26_944, flip in 1u8.., cut in any::<bool>()) {
         let mut bytes = file();
         if cut {
             bytes.truncate(at);
         } else {
             bytes[at] ^= flip;
         }
-        if let Ok(model) = MiniLm::read(bytes, &labels()) {
-            prop_assert_eq!(model.logits("what is law?").len(), 3);
+        if let Ok(model) = MiniLm::read(bytes) {
+            prop_assert_eq!(model.embed("what is law?").len(), 32);
         }
     }
 
     #[test]
     fn no_text_panics(text in ".{0,200}") {
-        let model = MiniLm::open(&tiny(), &labels()).expect("a model");
-        prop_assert!(model.logits(&text).iter().all(|z| z.is_finite()));
+        let model = MiniLm::open(&tiny()).expect("a model");
+        prop_assert!(model.embed(&text).iter().all(|z| z.is_finite()));
     }
 }

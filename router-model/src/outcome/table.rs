@@ -130,16 +130,10 @@ fn read_questions(path: &Path) -> Result<BTreeMap<i64, Item>, TrainError> {
         let text = text.ok_or_else(|| bad("\"question\" is no text"))?;
         let options = value["options"].as_array().into_iter().flatten();
         let options = options.filter_map(|o| o.as_str().map(str::to_owned)).collect();
-        let domain = value["category"].as_str().unwrap_or_default().to_owned();
-        let item = Item {
-            text: text.to_owned(),
-            options,
-            domain,
-            kind: Kind::Question,
-            // Held-out parts are drawn from such items.
-            own_label: true,
-            question: Some(id),
-        };
+        let domain = value["category"].as_str().unwrap_or_default();
+        // Held-out parts are drawn from items that carry their own label.
+        let own = Item::new(text, domain, Kind::Question);
+        let item = Item { options, own_label: true, question: Some(id), ..own };
         if all.insert(id, item).is_some() {
             return Err(bad(&format!("question {id} is there twice")));
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Asked;
 use crate::file;
@@ -12,6 +13,7 @@ use crate::{Decision, Query, Supervisor, TrainError};
 /// A text that belongs to no domain.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Strange {
+    #[serde(alias = "question", alias = "prompt")]
     pub text: String,
     /// What sort of text it is; figures are given for each.
     #[serde(default = "unnamed")]
@@ -22,7 +24,7 @@ fn unnamed() -> String {
     "unnamed".to_owned()
 }
 
-/// Reads lines of `{"text", "kind"?}`, or of plain text.
+/// Reads lines of `{"text", "kind"?}` (or `"question"`, or `"prompt"`), or of plain text.
 ///
 /// # Errors
 ///
@@ -33,12 +35,13 @@ pub fn strange(path: &Path) -> Result<Vec<Strange>, TrainError> {
     let text = file::text(path).map_err(fail)?;
     let mut all = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        // A line may be plain, too.
-        if !line.trim_start().starts_with('{') {
+        // A line may be plain, too, and begin as it likes.
+        let fields = serde_json::from_str::<Value>(line).unwrap_or_default();
+        if !fields.is_object() {
             all.push(Strange { text: line.to_owned(), kind: unnamed() });
             continue;
         }
-        all.push(serde_json::from_str(line).map_err(|error| TrainError::Line {
+        all.push(serde_json::from_value(fields).map_err(|error| TrainError::Line {
             path: path.to_owned(),
             line: index + 1,
             why: format!("{error}; a line is {{\"text\": …, \"kind\": …}}, or plain text"),
@@ -73,7 +76,7 @@ pub(super) fn strangers(
 }
 
 fn asked(truth: &str, decision: Decision, routed: &dyn Fn(&str) -> bool) -> Asked {
-    let oddness = oddness(&decision, routed);
+    let oddness = 1.0 - decision.belonging(routed);
     let best = decision.alternatives.into_iter().next();
     Asked {
         truth: truth.to_owned(),
@@ -83,13 +86,4 @@ fn asked(truth: &str, decision: Decision, routed: &dyn Fn(&str) -> bool) -> Aske
         oddness,
         micros: decision.micros,
     }
-}
-
-/// How little a text seems to belong anywhere, 0 to 1: what is left when the
-/// likeliest domain that is routed to has its share.  A label that is not routed
-/// to (`other`) is no place to belong.  Source: the maximum softmax probability of
-/// Hendrycks and Gimpel (arXiv 1610.02136), over routed domains.
-fn oddness(decision: &Decision, routed: &dyn Fn(&str) -> bool) -> f32 {
-    let shares = decision.alternatives.iter().filter(|a| routed(&a.domain));
-    1.0 - shares.map(|a| a.probability).fold(0f32, f32::max)
 }

@@ -62,14 +62,8 @@ fn areas_count_ties_half() {
 }
 
 fn item(text: &str, domain: &str) -> Item {
-    Item {
-        text: text.into(),
-        options: vec!["yes".into()],
-        domain: domain.into(),
-        kind: ItemKind::Question,
-        own_label: true,
-        question: None,
-    }
+    let asked = Item::new(text, domain, ItemKind::Question);
+    Item { options: vec!["yes".into()], own_label: true, ..asked }
 }
 
 #[test]
@@ -130,5 +124,7 @@ fn lists_of_strange_texts() {
     check(b"{\"text\": \"a\xff\", \"kind\": \"k\"}", r#"kind: "k""#);
     check(b"plain \"words\"", "kind: \"unnamed\"");
     check(b"", "no text to learn from");
-    check(b"{\"text\": \"a\"}\n{\"question\": 1}", "ood.jsonl:2: missing field `text`");
+    check(b"{\"question\": \"a\"}\n{ plain", r#"text: "{ plain""#);
+    check(b"{\"text\": \"a\"}\n{\"kind\": \"k\"}", "ood.jsonl:2: missing field `text`");
+    check(b"{\"text\": 1}", "ood.jsonl:1: invalid type");
 }

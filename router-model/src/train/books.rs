@@ -39,20 +39,12 @@ pub(super) fn items(text: &str, domain: &str, most: usize) -> Vec<Item> {
         }
     }
     passages.push(passage);
-    let item = |text: String, kind| Item {
-        text: text.trim().to_owned(),
-        options: Vec::new(),
-        domain: domain.to_owned(),
-        kind,
-        own_label: false,
-        question: None,
-    };
     let lists = [(passages, Kind::Passage), (headings, Kind::Heading), (exercises, Kind::Exercise)];
     lists
         .into_iter()
         .flat_map(|(list, kind)| spread(list, most).into_iter().map(move |text| (text, kind)))
         .filter(|(text, _)| text.chars().any(char::is_alphabetic))
-        .map(|(text, kind)| item(text, kind))
+        .map(|(text, kind)| Item::new(&text, domain, kind))
         .collect()
 }
 

@@ -5,26 +5,19 @@
 //! one given for the file, else what stands before `__` in a book's name.
 
 use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use config::Domains;
 use serde_json::Value;
 
 use super::{Source, books};
-use crate::TrainError;
+use crate::item::NONE;
 pub use crate::item::{Item, Kind};
+use crate::{TrainError, file};
 
 /// The domains' own examples.
 pub fn examples(domains: &Domains) -> impl Iterator<Item = Item> {
-    let of = |domain: &config::Domain, text: &String| Item {
-        text: text.clone(),
-        options: Vec::new(),
-        domain: domain.id.clone(),
-        kind: Kind::Example,
-        own_label: false,
-        question: None,
-    };
+    let of = |d: &config::Domain, text: &String| Item::new(text, &d.id, Kind::Example);
     domains.iter().flat_map(move |d| d.examples.iter().map(move |text| of(d, text)))
 }
 
@@ -112,19 +105,6 @@ fn form(path: &Path) -> Option<Form> {
     }
 }
 
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    /// A compressed file may claim to hold any amount.
-    const MOST: u64 = 4 << 30;
-    let file = fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    if path.extension().is_some_and(|e| e == "xz") {
-        liblzma::read::XzDecoder::new(file).take(MOST).read_to_end(&mut bytes)?;
-    } else {
-        file.take(MOST).read_to_end(&mut bytes)?;
-    }
-    Ok(bytes)
-}
-
 /// One file, and how to label it.
 struct File<'a> {
     path: &'a Path,
@@ -140,7 +120,7 @@ impl File<'_> {
             return Err(TrainError::Empty { path: self.path.to_owned() });
         };
         let fail = |source| TrainError::Read { path: self.path.to_owned(), source };
-        let bytes = read_bytes(self.path).map_err(fail)?;
+        let bytes = file::bytes(self.path).map_err(fail)?;
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
             // Old law texts are not all UTF-8; one odd letter is no reason to stop.
@@ -206,7 +186,7 @@ impl File<'_> {
                 Value::Object(map) => {
                     from_line(value, &domain, false, items);
                     if let Some(passage) = map.get("passage").and_then(Value::as_str) {
-                        items.push(item(passage, &domain, Kind::Passage));
+                        items.push(Item::new(passage, &domain, Kind::Passage));
                     }
                     open.extend(map.values().filter(|v| v.is_array() || v.is_object()));
                 }
@@ -234,43 +214,6 @@ impl File<'_> {
     }
 }
 
-fn item(text: &str, domain: &str, kind: Kind) -> Item {
-    Item {
-        text: text.trim().to_owned(),
-        options: Vec::new(),
-        domain: domain.to_owned(),
-        kind,
-        own_label: false,
-        question: None,
-    }
-}
-
-/// The label of lines that belong to no domain.
-pub(crate) const NONE: &str = "none";
-
-/// Texts of no domain: lines of `{"text": …}`, or plain lines.
-///
-/// # Errors
-///
-/// [`TrainError`] if the file cannot be read, or has no text.
-pub fn asides(path: &Path) -> Result<Vec<Item>, TrainError> {
-    let fail = |source| TrainError::Read { path: path.to_owned(), source };
-    let bytes = read_bytes(path).map_err(fail)?;
-    // Bytes that are no text are what such a list may be made of.
-    let text = String::from_utf8_lossy(&bytes);
-    let said = |line: &str| -> String {
-        let value: Value = serde_json::from_str(line).unwrap_or_default();
-        let own = ["text", "question", "prompt"].iter().find_map(|key| value[*key].as_str());
-        own.unwrap_or(line).to_owned()
-    };
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let items: Vec<Item> = lines.map(|line| item(&said(line), NONE, Kind::Aside)).collect();
-    match items.is_empty() {
-        true => Err(TrainError::Empty { path: path.to_owned() }),
-        false => Ok(items),
-    }
-}
-
 /// One of these makes a line a line of data; its text may still be too short.
 const KEYS: &[&str] = &["text", "prompt", "messages", "question", "answer_text", "topics"];
 
@@ -281,7 +224,7 @@ fn from_line(value: &Value, domain: &str, own_label: bool, items: &mut Vec<Item>
     let question = value["question_id"].as_i64();
     let mut add = |text: &str, kind, options| {
         if !text.trim().is_empty() {
-            items.push(Item { options, own_label, question, ..item(text, domain, kind) });
+            items.push(Item { options, own_label, question, ..Item::new(text, domain, kind) });
         }
     };
     if let Some(text) = value["question"].as_str() {

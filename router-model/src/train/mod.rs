@@ -6,7 +6,8 @@
 //!
 //! [`data`] reads files into items, each of one domain.  Questions that carry
 //! their own label are split by what they are about (`groups.rs`): eight in ten
-//! train, one finds the temperature, one measures.  Everything else trains.
+//! train, one finds the temperature and what the encoder counts (`second.rs`), one
+//! measures.  Everything else trains; the encoder does not, but for a classifier on it.
 //! Each item is shown in several forms (`views.rs`), since users neither list options
 //! nor write like textbooks.  `fit.rs` is the regression, on the rows of `design.rs`
 //! by the steps of `lbfgs.rs`.
@@ -25,7 +26,7 @@ use serde_json::json;
 use crate::calibrate::{self, Guess, Heat, HeldOut, Said, at_threshold};
 use crate::evaluate::{self, Evaluation};
 use crate::features::Features;
-use crate::{Supervisor, TrainError, Weights};
+use crate::{Mix, Supervisor, SupervisorError, TrainError, Weights, encoder};
 
 mod books;
 mod contradictions;
@@ -34,7 +35,9 @@ mod design;
 mod fit;
 pub(crate) mod groups;
 mod lbfgs;
+mod mix;
 mod noise;
+mod second;
 mod views;
 
 use data::{Item, Kind};
@@ -85,6 +88,8 @@ pub struct Options {
     pub refit: bool,
     /// Domains that nothing is learnt of, to see how they are told from the others.
     pub leave_out: Vec<String>,
+    /// The second stage that will stand beside the weights.
+    pub encoder: config::Encoder,
 }
 
 impl Default for Options {
@@ -99,6 +104,7 @@ impl Default for Options {
             per_book: 3_000,
             refit: true,
             leave_out: Vec::new(),
+            encoder: config::Encoder::Shipped,
         }
     }
 }
@@ -127,6 +133,9 @@ pub struct Report {
     /// trained: choose settings by this one.
     pub tune: Evaluation,
     pub tune_typos: Evaluation,
+    /// What the encoder counts, and how both fare; none without an encoder.
+    pub mix: Option<Mix>,
+    pub tune_both: Option<Evaluation>,
     /// Questions alone, on the held-out tenth, and texts of no domain.
     pub test: Evaluation,
     pub test_with_options: Evaluation,
@@ -208,6 +217,14 @@ pub fn train(
     let tuning = [questions(Part::Tune), strange.clone()].concat();
     let tuned = evaluate::evaluate(&before, &tuning, &alone)?;
     let tuned_typos = evaluate::evaluate(&before, &tuning, &mistyped)?;
+    let mut tuned_both = None;
+    if let Some(encoder) = encoder::open(&options.encoder).map_err(SupervisorError::from)? {
+        let asked = questions(Part::Tune);
+        let found = second::find(&weights, encoder.as_ref(), &learn, &asked, progress);
+        weights.header_mut().second = Some(found);
+        let both = judge(&weights)?.with_configured(&options.encoder)?;
+        tuned_both = Some(evaluate::evaluate(&both, &tuning, &alone)?);
+    }
     if options.refit {
         // The scale found on the tenth serves weights that learnt from it too.
         let more: Vec<&Item> = learn.iter().chain(&tune).copied().collect();
@@ -240,7 +257,6 @@ pub fn train(
         "test": { "n": measured.n, "accuracy": measured.accuracy, "ece": measured.ece },
     });
     Ok(Report {
-        weights,
         contradictions,
         seed: options.seed,
         steps: options.steps,
@@ -249,6 +265,8 @@ pub fn train(
         heat,
         tune: tuned,
         tune_typos: tuned_typos,
+        mix: weights.header().second.as_ref().map(|second| second.mix),
+        tune_both: tuned_both,
         test: measured,
         test_with_options: with_options,
         test_typos: typos,
@@ -256,6 +274,7 @@ pub fn train(
         // Without domains left out there is nothing to tell from questions.
         left_out_auc: left_out.ood_auc,
         thresholds,
+        weights,
     })
 }
 

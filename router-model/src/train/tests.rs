@@ -7,7 +7,7 @@ use config::{Domain, Domains};
 
 use super::data::{self, Kind};
 use super::{Options, Report, Source, groups, train};
-use crate::TrainError;
+use crate::{Supervisor, TrainError};
 
 fn domains() -> Domains {
     let mut code = Domain::new("code");
@@ -49,6 +49,33 @@ fn learns_and_repeats_itself() {
     // Same files and seed, same bytes.
     assert_eq!(one.weights.write(), same.weights.write());
     assert_ne!(one.weights.write(), other.weights.write());
+}
+
+/// A label that the encoder never learnt gets a classifier, and only beside the encoder
+/// that it was made for.
+#[cfg(feature = "encoder")]
+#[test]
+fn an_encoder_learns_new_labels() {
+    use config::Encoder;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.jsonl");
+    fs::write(&path, questions()).unwrap();
+    let report = run(&path, 1);
+    assert!(report.mix.is_some() && report.tune_both.unwrap().accuracy > 0.9);
+    let header = report.weights.header();
+    assert!(header.second.as_ref().unwrap().classifier.is_some());
+    let sup = Supervisor::new(report.weights, &Domains::default(), 0.0).unwrap();
+    let sup = sup.with_configured(&Encoder::Shipped).unwrap();
+    assert!(sup.has_encoder());
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("encoder/tiny");
+    let err = sup.with_configured(&Encoder::Path(tiny)).unwrap_err().to_string();
+    assert!(err.contains("collegium supervisor train"), "{err}");
+    let alone = Options { encoder: Encoder::Off, ..options(&path) };
+    let report = train(&alone, &domains(), &mut |_, _, _| ()).unwrap();
+    assert!(report.mix.is_none() && report.tune_both.is_none());
+    // Weights that never met the encoder do without it.
+    let sup = Supervisor::new(report.weights, &Domains::default(), 0.0).unwrap();
+    assert!(!sup.with_configured(&Encoder::Shipped).unwrap().has_encoder());
 }
 
 /// Reads one file of the given name and text.
@@ -175,10 +202,6 @@ fn bytes_that_are_no_text() {
     let book = folder.path().join("law__old.txt");
     fs::write(&book, b"The widow\xff's estate goes to the heirs.").unwrap();
     assert_eq!(data::read(&[book.into()], &domains(), 10, &mut |_, _, _| ()).unwrap().len(), 1);
-    // A list of what belongs nowhere may be any bytes.
-    assert_eq!(data::asides(&path).unwrap().len(), 2);
-    fs::write(&path, "\n").unwrap();
-    assert!(matches!(data::asides(&path), Err(TrainError::Empty { .. })));
 }
 
 #[test]

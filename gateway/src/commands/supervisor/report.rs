@@ -5,11 +5,17 @@ use std::path::Path;
 use config::Domains;
 use router_model::Supervisor as Classifier;
 use router_model::evaluate::Options;
-use router_model::report::{Measured, markdown, measure, pictures, strange};
+use router_model::report::{Measured, Strange, markdown, measure, pictures};
 use router_model::train::data::Item;
 
 use crate::cli::{Cli, JudgeArgs};
 use crate::commands::terminal::{Bar, Failure, result};
+
+/// The texts of no domain that were given, if any.
+pub(super) fn strange(args: &JudgeArgs) -> Result<Vec<Strange>, Failure> {
+    let read = args.ood.as_deref().map(router_model::report::strange).transpose();
+    Ok(read.map_err(|e| Failure::new("data", e).at("ood"))?.unwrap_or_default())
+}
 
 /// Measures, and writes the report into `out`; the JSON comes last, so that a
 /// folder with one is whole.
@@ -20,10 +26,7 @@ pub fn run(
     items: &[&Item],
     options: Options,
 ) -> Result<(), Failure> {
-    let texts = match &args.ood {
-        Some(path) => strange(path).map_err(|e| Failure::new("data", e).at("ood"))?,
-        None => Vec::new(),
-    };
+    let texts = strange(args)?;
     let mut bar = Bar::new(cli);
     let measured = Measured {
         supervisor: classifier,
