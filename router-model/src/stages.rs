@@ -8,7 +8,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Header;
 use crate::calibrate::softmax;
 use crate::classifier::Classifier;
 use crate::encoder::{Encoder, EncoderError};
@@ -91,14 +90,17 @@ pub(crate) struct Asked {
 impl Asked {
     /// Its classifier is what training found for it, else its own; of an encoder that
     /// training did not know, the [`Mix`] of the one it knew is the nearest there is.
-    pub(crate) fn new(encoder: Box<dyn Encoder>, header: &Header) -> Result<Asked, EncoderError> {
-        let second = header.second.as_ref();
+    pub(crate) fn new(
+        encoder: Box<dyn Encoder>,
+        labels: &[String],
+        second: Option<&Second>,
+    ) -> Result<Asked, EncoderError> {
         let learnt = second.filter(|second| second.encoder == encoder.fingerprint());
         let learnt = learnt.and_then(|second| second.classifier.clone());
-        let classifier = learnt.or_else(|| encoder.classifier(&header.labels));
+        let classifier = learnt.or_else(|| encoder.classifier(labels));
         let classifier = classifier.ok_or_else(|| EncoderError::Labels {
             got: encoder.labels().join(", "),
-            want: header.labels.join(", "),
+            want: labels.join(", "),
         })?;
         Ok(Asked { encoder, classifier, mix: second.map(|s| s.mix).unwrap_or_default() })
     }

@@ -70,9 +70,10 @@ impl Supervisor {
     ///
     /// [`SupervisorError::Encoder`] where it cannot be used.
     pub fn with_configured(self, which: &config::Encoder) -> Result<Supervisor, SupervisorError> {
+        let header = self.weights.header();
         let shipped = *which == config::Encoder::Shipped;
         match encoder::open(which)? {
-            Some(encoder) => match Asked::new(encoder, self.weights.header()) {
+            Some(encoder) => match Asked::new(encoder, &header.labels, header.second.as_ref()) {
                 // Weights of other labels, trained without it, do without it.
                 Err(EncoderError::Labels { .. }) if shipped => Ok(self),
                 asked => Ok(Supervisor { encoder: Some(Arc::new(asked?)), ..self }),
