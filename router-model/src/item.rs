@@ -80,9 +80,9 @@ impl Item {
     /// whole question each, arithmetic for schools alone cost two points.
     pub(crate) fn weight(&self) -> f32 {
         match self.kind {
-            Kind::Said | Kind::Example => 4.0,
-            Kind::Aside => 3.0,
-            Kind::Topic => 1.0,
+            Kind::Said | Kind::Example => 8.0,
+            Kind::Aside => 6.0,
+            Kind::Topic => 2.0,
             Kind::Question if self.own_label => 1.0,
             Kind::Question | Kind::Answer | Kind::Exercise | Kind::Heading => 0.1,
             Kind::Passage => 0.02,

@@ -10,7 +10,7 @@ use crate::decision::{Alternative, Decision, Evidence, Reason, Rule};
 use crate::encoder::{self, EncoderError};
 use crate::features::Features;
 use crate::head::{Head, LEAST_EXAMPLES, Seen};
-use crate::query::{Query, shares};
+use crate::query::{Query, Say, shares};
 use crate::stages::Asked;
 use crate::{SupervisorError, Weights};
 
@@ -205,9 +205,16 @@ impl Supervisor {
 
     fn turns(&self, query: &Query) -> Vec<Read> {
         let mut turns: Vec<Read> = query.said().map(|text| self.read(text, 0.0)).collect();
-        let words: Vec<usize> = turns.iter().map(|turn| turn.seen.features.words).collect();
-        turns.iter_mut().zip(shares(&words)).for_each(|(turn, share)| turn.share = share);
+        let says: Vec<Say> = turns.iter().map(|turn| self.say(turn)).collect();
+        turns.iter_mut().zip(shares(&says)).for_each(|(turn, share)| turn.share = share);
         turns
+    }
+
+    fn say(&self, turn: &Read) -> Say {
+        let odds = self.heads.iter().map(|head| head.odds(&turn.seen));
+        let (all, most) = odds.fold((1.0, 0f32), |(all, most), o| (all + o, o.max(most)));
+        let trained = turn.seen.probabilities.iter().copied().fold(0f32, f32::max);
+        Say { words: turn.seen.features.words, certainty: trained.max(most) / all }
     }
 
     fn read(&self, text: &str, share: f32) -> Read {

@@ -3,8 +3,10 @@
 //!
 //! Every item is shown in all its forms at once (`views.rs`), and the weights are
 //! those of the least loss, by `lbfgs.rs`: the problem is convex, so that nothing
-//! depends on the order of items or the length of a step.
-//! On the tuning tenth it answers 80.2 %, stochastic gradient descent 78.4 %.
+//! depends on the order of items or the length of a step.  Forms are drawn, and what
+//! is linear may be averaged: the weights are the mean of those of several draws.
+//! Before questions were shown with words gone, it answered 80.2 % of the tuning
+//! tenth, and stochastic gradient descent 78.4 %.
 
 use std::collections::HashMap;
 
@@ -19,6 +21,9 @@ use crate::weights::Trained;
 
 /// Lines of noise for each text.
 const NOISE: f32 = 0.02;
+
+/// Draws of all forms.  One alone moves the accuracy by half a point by chance.
+const DRAWS: u64 = 3;
 
 /// A step that brings less of the loss is the last.
 const TOLERANCE: f64 = 1e-5;
@@ -38,27 +43,32 @@ pub(super) fn fit(
     options: &Options,
     progress: &mut dyn FnMut(u64, u64, &str),
 ) -> Trained {
-    let mut rng = Rng::with_seed(options.seed);
     // A bucket has a weight for each column, a fingerprint, and a rarity.
     let buckets = options.bytes / (labels.len() + 3);
     let words = vocabulary(items, buckets, progress);
     let known = Vocabulary { prints: &words.0, rarity: &words.1 };
-    let shown = shown(items, labels, &mut rng);
-    let mut design = Design::new(labels.len(), buckets);
-    for (done, one) in shown.iter().enumerate() {
-        if done % 4_096 == 0 {
-            progress(done as u64, shown.len() as u64, "reading texts");
+    let mut x = Vec::new();
+    for draw in 0..DRAWS {
+        let mut rng = Rng::with_seed(options.seed.wrapping_add(draw));
+        let shown = shown(items, labels, &mut rng);
+        let mut design = Design::new(labels.len(), buckets);
+        for (done, one) in shown.iter().enumerate() {
+            if done % 4_096 == 0 {
+                progress(done as u64, shown.len() as u64, "reading texts");
+            }
+            design.push(&Features::new(&one.text, known), one.truth, one.weight);
         }
-        design.push(&Features::new(&one.text, known), one.truth, one.weight);
+        drop(shown);
+        let mut own = vec![0f32; design.len()];
+        let mut loss = |x: &[f32], slope: &mut [f32]| design.loss(x, slope, options.penalty);
+        let steps = options.steps as u64;
+        lbfgs::minimise(&mut own, options.steps, TOLERANCE, &mut loss, &mut |done| {
+            progress(draw * steps + done as u64, DRAWS * steps, "training");
+        });
+        x.resize(own.len(), 0.0);
+        x.iter_mut().zip(own).for_each(|(x, own)| *x += own / DRAWS as f32);
     }
-    drop(shown);
-    let mut x = vec![0f32; design.len()];
-    let mut loss = |x: &[f32], slope: &mut [f32]| design.loss(x, slope, options.penalty);
-    let steps = options.steps;
-    lbfgs::minimise(&mut x, steps, TOLERANCE, &mut loss, &mut |done| {
-        progress(done as u64, steps as u64, "training");
-    });
-    let mut biases = x.split_off(buckets * design.columns());
+    let mut biases = x.split_off(x.len() - labels.len() - 1);
     let strange_bias = biases.pop().unwrap_or_default();
     Trained { labels: labels.to_vec(), biases, strange_bias, vocabulary: words, table: x }
 }

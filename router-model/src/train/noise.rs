@@ -2,11 +2,14 @@
 
 use fastrand::Rng;
 
-/// A line of noise: bytes, letters, hexadecimal digits, a mashed keyboard, or
-/// letters of another script.
+/// A line of noise: bytes, letters, hexadecimal digits, a mashed keyboard,
+/// letters of another script, or one thing again and again.
 pub(super) fn text(rng: &mut Rng) -> String {
     let length = 4 + rng.usize(..120);
-    let kind = rng.u8(..6);
+    let kind = rng.u8(..7);
+    if kind == 6 {
+        return again_and_again(length, rng);
+    }
     let mut out = String::new();
     while out.chars().count() < length {
         let c = match kind {
@@ -26,6 +29,21 @@ pub(super) fn text(rng: &mut Rng) -> String {
         out.push(c);
     }
     out
+}
+
+/// Up to four characters, repeated.
+fn again_and_again(length: usize, rng: &mut Rng) -> String {
+    let one = |rng: &mut Rng| match rng.u8(..6) {
+        0 => ' ',
+        1 => char::REPLACEMENT_CHARACTER,
+        2 => char::from(b".,-=+*/#0123456789"[rng.usize(..18)]),
+        _ => rng.lowercase(),
+    };
+    let mut part: String = (0..1 + rng.usize(..4)).map(|_| one(rng)).collect();
+    if rng.bool() {
+        part.push(' ');
+    }
+    part.repeat(length.div_ceil(part.len()).max(2))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Shows an item in several forms.
 //!
 //! A benchmark's question comes with options, a book's sentence with its
-//! neighbours; a user brings neither, cuts short, and mistypes.
+//! neighbours; a user brings neither, cuts short, and mistypes.  Questions are also
+//! shown with every other word gone, so that no one word decides alone.
 
 use fastrand::Rng;
 
@@ -60,6 +61,9 @@ const ASK: &[&str] = &[
 /// Ways a subject is asked about, of all there are.
 const ASKED: usize = 4;
 
+/// Forms of a question with words gone; they bring what the card says.
+const THINNED: usize = 4;
+
 /// The forms of an item; `peers` are other topics of its domain.
 pub(super) fn forms(item: &Item, peers: &[&str], rng: &mut Rng) -> Vec<String> {
     let twice = |text: String, rng: &mut Rng| {
@@ -75,6 +79,7 @@ pub(super) fn forms(item: &Item, peers: &[&str], rng: &mut Rng) -> Vec<String> {
                 some.push_str(&format!("\n{option}"));
             }
             list.extend([item.whole(), some]);
+            list.extend((0..THINNED).map(|_| thinned(&item.text, rng)));
             list
         }
         Kind::Topic => (0..ASKED).map(|_| ask(&item.text, peers, rng)).collect(),
@@ -83,6 +88,13 @@ pub(super) fn forms(item: &Item, peers: &[&str], rng: &mut Rng) -> Vec<String> {
         Kind::Exercise => vec![item.text.clone()],
         Kind::Said | Kind::Example | Kind::Aside => twice(item.text.clone(), rng),
     }
+}
+
+/// Each word stays by the toss of a coin.  Source: Wager et al., Dropout Training as
+/// Adaptive Regularization (arXiv 1307.1493).
+fn thinned(text: &str, rng: &mut Rng) -> String {
+    let kept: Vec<&str> = text.split_whitespace().filter(|_| rng.bool()).collect();
+    kept.join(" ")
 }
 
 fn ask(topic: &str, peers: &[&str], rng: &mut Rng) -> String {
@@ -105,6 +117,18 @@ pub(super) fn part(text: &str, rng: &mut Rng) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_other_word_stays() {
+        let mut rng = Rng::with_seed(2);
+        let words: Vec<String> = (0..100).map(|n| format!("w{n:02}")).collect();
+        for _ in 0..20 {
+            let text = thinned(&words.join(" "), &mut rng);
+            let kept: Vec<&str> = text.split(' ').collect();
+            assert!((25..75).contains(&kept.len()) && kept.is_sorted(), "{text}");
+        }
+        assert_eq!(thinned("", &mut rng), "");
+    }
 
     #[test]
     fn topics_are_asked_about() {
