@@ -35,10 +35,21 @@ struct Read {
     seen: Seen,
     /// Calibrated: a softmax of them gives probabilities.
     logits: Vec<f32>,
+    /// Of each head's domain, against all labels together.
+    odds: Vec<f32>,
     familiarity: f32,
     /// What the weights' own logits were divided by.
     temperature: f32,
     share: f32,
+}
+
+impl Read {
+    fn say(&self) -> Say {
+        let most = |list: &[f32]| list.iter().copied().fold(0f32, f32::max);
+        let all = 1.0 + self.odds.iter().sum::<f32>();
+        let certainty = most(&self.seen.probabilities).max(most(&self.odds)) / all;
+        Say { words: self.seen.features.words, certainty }
+    }
 }
 
 impl Supervisor {
@@ -205,16 +216,9 @@ impl Supervisor {
 
     fn turns(&self, query: &Query) -> Vec<Read> {
         let mut turns: Vec<Read> = query.said().map(|text| self.read(text, 0.0)).collect();
-        let says: Vec<Say> = turns.iter().map(|turn| self.say(turn)).collect();
+        let says: Vec<Say> = turns.iter().map(Read::say).collect();
         turns.iter_mut().zip(shares(&says)).for_each(|(turn, share)| turn.share = share);
         turns
-    }
-
-    fn say(&self, turn: &Read) -> Say {
-        let odds = self.heads.iter().map(|head| head.odds(&turn.seen));
-        let (all, most) = odds.fold((1.0, 0f32), |(all, most), o| (all + o, o.max(most)));
-        let trained = turn.seen.probabilities.iter().copied().fold(0f32, f32::max);
-        Say { words: turn.seen.features.words, certainty: trained.max(most) / all }
     }
 
     fn read(&self, text: &str, share: f32) -> Read {
@@ -229,7 +233,9 @@ impl Supervisor {
             None => logits,
         };
         let probabilities = softmax(&logits, 1.0);
-        Read { seen: Seen { features, probabilities }, logits, familiarity, temperature, share }
+        let seen = Seen { features, probabilities };
+        let odds = self.heads.iter().map(|head| head.odds(&seen)).collect();
+        Read { seen, logits, odds, familiarity, temperature, share }
     }
 
     /// Every label and its probability, likeliest first.
@@ -239,10 +245,9 @@ impl Supervisor {
         for turn in turns {
             logits.iter_mut().zip(&turn.logits).for_each(|(sum, z)| *sum += turn.share * z);
         }
-        let odds = |head: &Head| -> f32 {
-            turns.iter().map(|turn| turn.share * head.odds(&turn.seen)).sum()
-        };
-        let odds: Vec<f32> = self.heads.iter().map(odds).collect();
+        let odds =
+            |head: usize| -> f32 { turns.iter().map(|turn| turn.share * turn.odds[head]).sum() };
+        let odds: Vec<f32> = (0..self.heads.len()).map(odds).collect();
         let all = 1.0 + odds.iter().sum::<f32>();
         let trained =
             header.labels.iter().zip(calibrate::probabilities(&logits, 1.0, familiarity(turns)));

@@ -161,6 +161,50 @@ fn a_conversation() {
     assert_eq!(alone.alternatives, among.alternatives);
 }
 
+/// What `query.rs` tells of the weight of turns; `data/check.jsonl` trained nothing.
+#[test]
+fn topics_move_and_follow_ups_stay() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/data/check.jsonl");
+    let lines = std::fs::read_to_string(file).unwrap();
+    let sup = shipped(0.0);
+    let best = |turns: &[&str]| sup.decide(&talk(turns)).alternatives[0].domain.clone();
+    let asked: Vec<(usize, String, String)> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .enumerate()
+        .map(|(at, line)| {
+            let said = format!("user: {}", line["text"].as_str().unwrap());
+            (at, line["domain"].as_str().unwrap().to_owned(), said)
+        })
+        .collect();
+    let right: Vec<bool> = asked.iter().map(|(_, domain, said)| best(&[said]) == *domain).collect();
+    let follow_ups = [
+        "user: why?",
+        "user: can you explain that again more simply",
+        "user: and what happens next",
+        "user: give me an example",
+        "user: I still don't get it, show me the steps",
+        "user: how do you know that",
+    ];
+    let (mut moved, mut pairs, mut stayed, mut followed) = (0, 0, 0, 0);
+    for (at, domain, said) in asked.iter().filter(|(at, ..)| right[*at]) {
+        for apart in [29, 67] {
+            let (other, other_domain, before) = &asked[(at * 7 + apart) % asked.len()];
+            if other_domain != domain && right[*other] {
+                pairs += 1;
+                moved += usize::from(best(&[before, "assistant: Well.", said]) == *domain);
+            }
+        }
+        followed += 1;
+        let follow_up = follow_ups[at % follow_ups.len()];
+        stayed += usize::from(best(&[said, "assistant: Well.", follow_up]) == *domain);
+    }
+    println!("moved {moved} of {pairs}, stayed {stayed} of {followed}");
+    assert!(pairs > 150 && followed > 100, "{pairs} pairs, {followed} followed");
+    assert!(moved * 100 >= pairs * 85, "{moved} of {pairs} moved");
+    assert!(stayed * 100 >= followed * 75, "{stayed} of {followed} stayed");
+}
+
 fn gardening() -> Domain {
     let mut domain = Domain::new("gardening");
     domain.examples = [

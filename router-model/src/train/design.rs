@@ -41,7 +41,7 @@ impl Design {
         self.weight += f64::from(weight);
     }
 
-    pub(super) fn columns(&self) -> usize {
+    fn columns(&self) -> usize {
         self.labels + 1
     }
 

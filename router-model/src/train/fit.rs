@@ -22,7 +22,8 @@ use crate::weights::Trained;
 /// Lines of noise for each text.
 const NOISE: f32 = 0.02;
 
-/// Draws of all forms.  One alone moves the accuracy by half a point by chance.
+/// Draws of all forms.  Two alone, of slightly other noise, answered 81.0 and 81.3 % of the
+/// tuning tenth, 84.4 and 83.6 % of the test tenth; the mean of three 81.7 and 83.6 %.
 const DRAWS: u64 = 3;
 
 /// A step that brings less of the loss is the last.
