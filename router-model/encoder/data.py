@@ -1,27 +1,34 @@
 """What the encoder learns from, and the forms it is shown in.
 
-In: the folder of data and this repository's own lists.  Out: items, each with a
-text, options, a domain's place among the labels, and its part.  A form is drawn
-anew each time an item is shown, from the seed alone.
+In: the lines that `cargo run -p router-model --example items` prints, so that both
+stages learn from the same items and are held back the same ones.  Out: items, each
+with a text, options, a label, and its part.  A form is drawn anew each time an item
+is shown, from the seed alone.
 """
 
 import json
 import lzma
 import random
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from split import split
+# The share of the items of a kind that an epoch shows, found by no search.
+# `collection` are questions whose file says the domain for all.
+SHARES = {
+    "question": 1.0, "said": 1.0, "example": 1.0, "aside": 1.0, "topic": 0.4, "answer": 0.1,
+    "collection": 0.25, "exercise": 0.25, "heading": 0.1, "passage": 0.03,
+}  # fmt: skip
 
-HERE = Path(__file__).resolve().parent
-OWN = HERE.parent / "data"
-DOMAINS = HERE.parents[1] / "config" / "domains"
+# Their labels are their own; a book's or another benchmark's say what most of it is about.
+OWN = ("question", "said", "example", "topic")
 
-# Questions of other benchmarks, by file: they have no label of their own, all
-# train.  So few of each that MMLU-Pro keeps the word.
-OTHERS = {"gsm8k-train": ("math", 400), "mbpp": ("computer-science", 400), "medqa": ("health", 400)}
+# What is long enough to be known with every other word gone, and how often it is so shown.
+THINNED = ("question", "exercise", "answer", "passage", "collection")
+THIN = 0.25
+
+# The label of an item of no domain: all are as likely.  The row of an item of no collection.
+NONE = -1
 
 ASK = """What is {}?|What are {}?|what is {}|Explain {}.|How does {} work?|Why is {} important?|Tell me about {}.
 Can you help me with {}?|Give me an example of {}.|{} vs {2}|How is {} related to {2}?|{}|{}?|How do I use {}?
@@ -34,46 +41,36 @@ class Item:
     text: str
     label: int
     kind: str
-    part: str = "train"
+    part: str
+    row: int = NONE
     options: list[str] = field(default_factory=list)
 
 
-def lines(path: Path):
-    opened = lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else open(path, encoding="utf-8")
-    with opened as file:
-        for line in file:
-            if line.strip():
-                yield json.loads(line)
-
-
-def read(folder: Path, seed: int) -> tuple[list[str], list[Item], dict[str, list[str]]]:
-    """Labels, items, and the topics of each domain."""
-    domains = [tomllib.loads(path.read_text()) for path in sorted(DOMAINS.glob("*.toml"))]
-    names = {d["id"]: d["id"] for d in domains}
-    names |= {alias: d["id"] for d in domains for alias in d.get("aliases", [])}
-    names |= {name.replace("-", " "): id_ for name, id_ in names.items()}
-    labels = sorted({names[q["category"]] for q in lines(folder / "mmlu-pro-questions.jsonl.xz")})
-    at = {name: labels.index(id_) for name, id_ in names.items() if id_ in labels}
+def read(path: Path) -> tuple[list[str], list[Item], dict[int, list[str]]]:
+    """Labels, items, and the topics of each label."""
+    with open(path, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    labels = sorted({r["domain"] for r in lines if r["kind"] == "question" and r["own"]})
+    at = {name: place for place, name in enumerate(labels)} | {"none": NONE}
     items = []
-    for q in lines(folder / "mmlu-pro-questions.jsonl.xz"):
-        items.append(Item(q["question"].strip(), at[q["category"]], "question", options=q["options"]))
-    for said in lines(OWN / "asked.jsonl"):
-        items.append(Item(said["text"].strip(), at[said["domain"]], "said"))
-    for item, part in zip(items, split([i.text for i in items])):
-        item.part = part
-    for domain in domains:
-        if domain["id"] in at:
-            items += [Item(text, at[domain["id"]], "said") for text in domain.get("examples", [])]
-    topics = {t["domain"]: t["topics"] for t in lines(OWN / "topics.jsonl")}
-    for domain, list_ in topics.items():
-        items += [Item(topic, at[domain], "topic") for topic in list_]
-    rng = random.Random(seed)
-    for name, (domain, count) in OTHERS.items():
-        rows = list(lines(folder / f"{name}.jsonl.xz"))
-        for row in rng.sample(rows, count):
-            text = (row.get("question") or row["text"]).strip()
-            items.append(Item(text, at[domain], "other"))
-    return labels, items, {labels[at[d]]: t for d, t in topics.items()}
+    for r in lines:
+        kind = "collection" if r["kind"] == "question" and not r["own"] else r["kind"]
+        items.append(Item(r["text"], at[r["domain"]], kind, r["part"], options=r["options"]))
+    topics = {label: [i.text for i in items if i.kind == "topic" and i.label == label] for label in at.values()}
+    return labels, items, topics
+
+
+def collect(items: list[Item], questions: Path) -> list[int]:
+    """Gives each question the row of its collection (`src` of MMLU-Pro's lines); the label of each row."""
+    with lzma.open(questions, "rt", encoding="utf-8") as file:
+        of = {q["question"].strip(): f"{q['category']}/{q['src']}" for q in map(json.loads, file)}
+    asked = [i for i in items if i.kind == "question" and i.text.strip() in of]
+    names = sorted({of[i.text.strip()] for i in asked})
+    rows = [NONE] * len(names)
+    for item in asked:
+        item.row = names.index(of[item.text.strip()])
+        rows[item.row] = item.label
+    return rows
 
 
 def mistype(text: str, share: float, rng: random.Random) -> str:
@@ -89,6 +86,11 @@ def mistype(text: str, share: float, rng: random.Random) -> str:
     return re.sub(r"[^\W\d_]{4,}", slip, text)
 
 
+def thin(text: str, rng: random.Random) -> str:
+    """About half of the words gone."""
+    return re.sub(r"\S+", lambda word: word.group() if rng.random() < 0.5 else "", text).strip() or text
+
+
 def whole(item: Item) -> str:
     return item.text + "".join(f"\n{chr(65 + at)}. {option}" for at, option in enumerate(item.options))
 
@@ -101,14 +103,16 @@ def part_of(text: str, rng: random.Random) -> str:
 
 
 def view(item: Item, peers: list[str], rng: random.Random) -> str:
-    """One form of an item: users name no options, cut short, and mistype."""
+    """One form of an item: users name no options, cut short, leave out, and mistype."""
     text, draw = item.text, rng.random()
-    if item.kind == "topic":
-        text = rng.choice(ASK).replace("{2}", rng.choice(peers)).replace("{}", item.text)
+    if item.kind in ("topic", "heading"):
+        text = rng.choice(ASK).replace("{2}", rng.choice(peers or [text])).replace("{}", text)
     elif item.kind == "question" and draw > 0.8:
         text = whole(item) if draw > 0.92 else "\n".join([text] + [o for o in item.options if rng.random() < 0.4])
-    elif item.kind == "other" or (item.kind == "question" and draw > 0.72):
+    elif item.kind in ("collection", "answer", "passage") or (item.kind == "question" and draw > 0.72):
         text = part_of(text, rng)
     if rng.random() < 0.3:
         text = mistype(text, rng.choice([0.1, 0.2, 0.3]), rng)
+    if item.kind in THINNED and rng.random() < THIN:
+        text = thin(text, rng)
     return text

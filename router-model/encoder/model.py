@@ -1,5 +1,8 @@
 """MiniLM as a classifier: six BERT layers, mean of the tokens, one linear layer.
 
+A label may have several rows, as one for each collection of questions within it; the
+logarithm of the sum of their powers is its score.
+
 Tensor names are those of the published safetensors file without its prefix, so
 that one reader serves both; the head's are `classifier.weight` and `.bias`.
 """
@@ -23,13 +26,14 @@ class Layer(nn.Module):
         self.q, self.k, self.v, self.o = (nn.Linear(D, D) for _ in range(4))
         self.up, self.down = nn.Linear(D, FF), nn.Linear(FF, D)
         self.norm1, self.norm2 = nn.LayerNorm(D, EPS), nn.LayerNorm(D, EPS)
+        self.drop = nn.Dropout(0.0)
 
     def forward(self, x, mask):
         b, t, _ = x.shape
         q, k, v = (f(x).view(b, t, HEADS, D // HEADS).transpose(1, 2) for f in (self.q, self.k, self.v))
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(b, t, D)
-        x = self.norm1(x + self.o(mixed))
-        return self.norm2(x + self.down(F.gelu(self.up(x))))
+        x = self.norm1(x + self.drop(self.o(mixed)))
+        return self.norm2(x + self.drop(self.down(F.gelu(self.up(x)))))
 
 
 # Ours to the published names, inside one layer.
@@ -41,12 +45,15 @@ NAMES = {
 
 
 class Encoder(nn.Module):
-    def __init__(self, base: dict, labels: int, vocabulary: int = 30522, positions: int = 512):
+    """`rows` has the label of each row of the classifier."""
+
+    def __init__(self, base: dict, rows: list[int], vocabulary: int = 30522, positions: int = 512):
         super().__init__()
         self.words, self.places = nn.Embedding(vocabulary, D), nn.Embedding(positions, D)
         self.kind, self.norm = nn.Parameter(torch.zeros(D)), nn.LayerNorm(D, EPS)
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
-        self.head = nn.Linear(D, labels)
+        self.head = nn.Linear(D, len(rows))
+        self.register_buffer("of", F.one_hot(torch.tensor(rows)).bool(), persistent=False)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         if base:
@@ -74,11 +81,18 @@ class Encoder(nn.Module):
             tensor.copy_(base[name])
         self.kind.copy_(base["embeddings.token_type_embeddings.weight"][0])
         if "classifier.weight" in base:
-            self.head.weight.copy_(base["classifier.weight"])
-            self.head.bias.copy_(base["classifier.bias"])
+            self.load_head(base["classifier.weight"], base["classifier.bias"])
+
+    def load_head(self, weight, bias):
+        """A classifier of as many rows, or of one for each label, whose rows then begin alike."""
+        if len(weight) != len(self.head.weight):
+            of, count = self.of.long().argmax(1), self.of.sum(0)
+            weight, bias = weight[of], bias[of] - count[of].log()
+        self.head.weight.copy_(weight)
+        self.head.bias.copy_(bias)
 
     def forward(self, ids, lengths, frozen: int = 0):
-        """Logits [batch, labels]; the embeddings and `frozen` layers take no gradient."""
+        """Logits [batch, rows]; the embeddings and `frozen` layers take no gradient."""
         there = torch.arange(ids.shape[1])[None] < lengths[:, None]
         mask = there[:, None, None, :]
         with torch.set_grad_enabled(torch.is_grad_enabled() and frozen < 0):
@@ -88,6 +102,11 @@ class Encoder(nn.Module):
                 x = layer(x, mask)
         x = x.float() * there[:, :, None]
         return self.head(x.sum(1) / lengths[:, None])
+
+
+def by_label(net: Encoder, rows):
+    """Logits [batch, labels]."""
+    return torch.logsumexp(rows.float()[:, :, None].masked_fill(~net.of, float("-inf")), 1)
 
 
 def save(net: Encoder, file: Path):
@@ -107,11 +126,20 @@ def save_config(folder: Path, vocabulary: int, positions: int):
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
-def load(folder: Path, labels: int) -> tuple[Encoder, Tokenizer]:
+def load(folder: Path, rows: list[int], head: Path | None = None) -> tuple[Encoder, Tokenizer]:
     tokens = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokens.no_padding()
     tokens.no_truncation()
-    return Encoder(load_file(folder / "model.safetensors"), labels), tokens
+    base = load_file(folder / "model.safetensors")
+    if head:
+        base |= {n: t for n, t in load_file(head / "model.safetensors").items() if n.startswith("classifier.")}
+    return Encoder(base, rows), tokens
+
+
+def taught(folder: Path, labels: list[str]) -> Encoder:
+    """An encoder that says what it was taught and learns no more."""
+    rows = [labels.index(label) for label in json.loads((folder / "labels.json").read_text())]
+    return load(folder, rows)[0].eval().requires_grad_(False)
 
 
 def cut(ids: list[int], most: int) -> list[int]:
@@ -139,12 +167,15 @@ def batch(rows: list[list[int]]):
 
 @torch.no_grad()
 def logits(model: Encoder, rows: list[list[int]], size: int = 32) -> torch.Tensor:
+    learning = model.training
+    model.eval()
     order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
     out = [None] * len(rows)
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             z = model(*batch([rows[at] for at in chosen]))
-        for at, row in zip(chosen, z.float()):
+        for at, row in zip(chosen, by_label(model, z)):
             out[at] = row
+    model.train(learning)
     return torch.stack(out)

@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import export
@@ -27,7 +26,7 @@ def main():
     out.mkdir(exist_ok=True)
     m.D, m.HEADS, m.LAYERS, m.FF, m.CLS, m.SEP = 32, 2, 2, 64, 2, 3
     torch.manual_seed(5)
-    net = m.Encoder({}, 3, len(WORDS), 16)
+    net = m.Encoder({}, [0, 1, 2], len(WORDS), 16)
     for name, p in net.named_parameters():
         torch.nn.init.normal_(p, 1.0 if "norm" in name and "weight" in name else 0.0, 0.3)
     tokens = Tokenizer(models.WordPiece({w: at for at, w in enumerate(WORDS)}, unk_token="[UNK]"))
