@@ -106,8 +106,8 @@ mod tests {
     // temperature says that, and the likeliest is not the one as sure as right.
     #[test]
     fn is_as_sure_as_it_is_right() {
-        let loud = |n: u8| if n % 3 == 0 { 9.0 } else { 2.0 };
-        let one = |n: u8| both([loud(n), 0.0], [loud(n), 0.0], usize::from(n % 4 == 0));
+        let loud = |n: u8| if n.is_multiple_of(3) { 9.0 } else { 2.0 };
+        let one = |n: u8| both([loud(n), 0.0], [loud(n), 0.0], usize::from(n.is_multiple_of(4)));
         let asked: Vec<Both> = (0..240).map(one).collect();
         let mix = find(&asked);
         let sure = |both| probabilities(both, mix).into_iter().fold(0f32, f32::max);
