@@ -58,8 +58,9 @@ impl Bert {
             self.words.dequantise_row(*id as usize, row);
         }
         self.norm.of_sum(&mut x, &self.places, &vec![0.0; width], self.epsilon);
+        let mut room = Room::default();
         for layer in &self.layers {
-            layer.forward(&mut x, self.heads, self.epsilon);
+            layer.forward(&mut x, self.heads, self.epsilon, &mut room);
         }
         let mut mean = vec![0f32; width];
         for row in x.chunks_exact(width) {
@@ -77,16 +78,29 @@ impl Norm {
     }
 }
 
+/// What layers make one after the other, in the same memory: fresh pages for each took an eighth of the time.
+#[derive(Default)]
+struct Room {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    mixed: Vec<f32>,
+    wide: Vec<f32>,
+    out: Vec<f32>,
+}
+
 impl Layer {
-    fn forward(&self, x: &mut [f32], heads: usize, epsilon: f32) {
-        let [q, k, v] = products(x, [&self.q, &self.k, &self.v]);
-        let mixed = attend_all(self.q.biased(&q), self.k.biased(&k), self.v.biased(&v), heads);
-        let [out] = products(&mixed, [&self.o]);
-        self.after_attention.of_sum(x, &out, &self.o.bias, epsilon);
-        let [mut wide] = products(x, [&self.up]);
-        bias_and_gelu(&mut wide, &self.up.bias);
-        let [out] = products(&wide, [&self.down]);
-        self.after_feed_forward.of_sum(x, &out, &self.down.bias, epsilon);
+    fn forward(&self, x: &mut [f32], heads: usize, epsilon: f32, room: &mut Room) {
+        let Room { q, k, v, mixed, wide, out } = room;
+        products(x, [(&self.q, &mut *q), (&self.k, &mut *k), (&self.v, &mut *v)]);
+        mixed.resize(q.len(), 0.0);
+        attend_all(self.q.biased(q), self.k.biased(k), self.v.biased(v), heads, mixed);
+        products(mixed, [(&self.o, &mut *out)]);
+        self.after_attention.of_sum(x, out, &self.o.bias, epsilon);
+        products(x, [(&self.up, &mut *wide)]);
+        bias_and_gelu(wide, &self.up.bias);
+        products(wide, [(&self.down, &mut *out)]);
+        self.after_feed_forward.of_sum(x, out, &self.down.bias, epsilon);
     }
 }
 
@@ -97,14 +111,12 @@ impl Linear {
 }
 
 /// The same rows through several matrices, without their biases; they are rounded once.
-fn products<const N: usize>(x: &[f32], layers: [&Linear; N]) -> [Vec<f32>; N] {
-    let k = layers[0].w.k;
+fn products<const N: usize>(x: &[f32], layers: [(&Linear, &mut Vec<f32>); N]) {
+    let k = layers[0].0.w.k;
     let mut rows = Activations::new(x, k);
-    layers.iter().for_each(|layer| rows.prepare_for(&layer.w));
-    let mut outs = layers.map(|layer| vec![0f32; x.len() / k * layer.w.rows]);
-    let jobs = layers.iter().zip(&mut outs).map(|(layer, out)| {
+    layers.iter().for_each(|(layer, _)| rows.prepare_for(&layer.w));
+    compute(layers.map(|(layer, out)| {
+        out.resize(rows.rows() * layer.w.rows, 0.0);
         Job::Product(Product { w: &layer.w, x: &rows, picks: rows.all(), out })
-    });
-    compute(jobs);
-    outs
+    }));
 }

@@ -153,14 +153,20 @@ fn largest(x: &[f32]) -> f32 {
     f32::from_bits(x.iter().fold(0, |most, v| most.max(v.to_bits() & 0x7fff_ffff)))
 }
 
-/// Rounds to the nearest; what is no number becomes anything.
+/// Rounds to the nearest; what is no number becomes anything.  The sum of what it made, from registers: bytes are slow to
+/// read back where they have just been written.
 #[inline(always)]
-fn quantise(x: &[f32], inverse: f32, out: &mut [i8]) {
-    for (v, q) in x.iter().zip(out) {
-        // Adding it leaves the nearest integer in the lowest bits.
-        const INTEGERS: f32 = 12_582_912.0;
-        *q = (v * inverse + INTEGERS).to_bits() as i8;
+fn quantise<const N: usize>(x: &[f32; N], inverse: f32, out: &mut [i8]) -> i32 {
+    /// Adding it leaves the nearest integer in the lowest bits.
+    const INTEGERS: f32 = 12_582_912.0;
+    let mut whole = [0i32; N];
+    for i in 0..N {
+        whole[i] = i32::from((x[i] * inverse + INTEGERS).to_bits() as i8);
     }
+    for (q, whole) in out.iter_mut().zip(whole) {
+        *q = whole as i8;
+    }
+    whole.iter().sum()
 }
 
 /// Rows that one thread quantises before it asks for more.
@@ -250,8 +256,7 @@ impl Into for IntoQ8<'_> {
             };
             let most = largest(x);
             let inverse = if most == 0.0 { 0.0 } else { 127.0 / most };
-            quantise(x, inverse, quants);
-            sum[0] = quants.iter().map(|q| i32::from(*q)).sum();
+            sum[0] = quantise(x, inverse, quants);
             scale[0] = f16::from_f32(most / 127.0).to_f32();
             let exact = most / 127.0 * sum[0] as f32;
             let through = f16::from_f32(exact).to_f32();
@@ -278,10 +283,10 @@ impl Into for IntoQ8K<'_> {
             // The number that is largest in size becomes -127, whatever its sign.
             let sign = x.iter().find(|v| v.abs() == most).map_or(1.0, |v| v.signum());
             let inverse = if most == 0.0 { 0.0 } else { -127.0 / (sign * most) };
-            quantise(x, inverse, quants);
             scale[0] = if most == 0.0 { 0.0 } else { 1.0 / inverse };
-            for (sum, quants) in sums.iter_mut().zip(quants.as_chunks::<16>().0) {
-                *sum = quants.iter().map(|q| i16::from(*q)).sum();
+            let small = x.as_chunks::<16>().0.iter().zip(quants.chunks_exact_mut(16));
+            for (sum, (x, quants)) in sums.iter_mut().zip(small) {
+                *sum = quantise(x, inverse, quants) as i16;
             }
             for (pair, sums) in pairs.iter_mut().zip(sums.as_chunks::<2>().0) {
                 *pair = sums[0] + sums[1];

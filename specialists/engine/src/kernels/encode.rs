@@ -162,19 +162,19 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// `softmax(q k^T / sqrt(size)) v` of every head, each token seeing all; [tokens, width], and the width is shared by the
-/// heads in equal parts.
+/// `softmax(q k^T / sqrt(size)) v` of every head, each token seeing all, to `out`; [tokens, width], and the width is
+/// shared by the heads in equal parts.
 ///
 /// # Panics
 ///
-/// If the three are of different sizes, or the heads do not share the width.
-pub fn attend_all(q: Biased<'_>, k: Biased<'_>, v: Biased<'_>, heads: usize) -> Vec<f32> {
+/// If the four are of different sizes, or the heads do not share the width.
+pub fn attend_all(q: Biased<'_>, k: Biased<'_>, v: Biased<'_>, heads: usize, out: &mut [f32]) {
     let width = q.bias.len();
     assert!(heads > 0 && width.is_multiple_of(heads), "{heads} heads share a width of {width}");
     assert!([k, v].iter().all(|side| side.x.len() == q.x.len() && side.bias.len() == width));
+    assert!(out.len() == q.x.len(), "{} numbers to {}", q.x.len(), out.len());
     let (tokens, size) = (q.x.len() / width, width / heads);
-    let mut out = vec![0f32; q.x.len()];
-    let places = Filled::new(&mut out);
+    let places = Filled::new(out);
     workers::run(heads, 2 * tokens * tokens * width, &|at| {
         let of = |side| Rows::of(side, at * size, size);
         let mut own = vec![0f32; tokens * size];
@@ -184,7 +184,6 @@ pub fn attend_all(q: Biased<'_>, k: Biased<'_>, v: Biased<'_>, heads: usize) -> 
             unsafe { places.range(token * width + at * size, size) }.copy_from_slice(row);
         }
     });
-    out
 }
 
 #[cfg(test)]
@@ -221,11 +220,13 @@ mod tests {
             |n: usize| -> Vec<f32> { (0..n).map(|_| rng.f32() * 4.0 - 2.0).collect() };
         let [q, k, v] = [(); 3].map(|()| numbers(tokens * width));
         let [a, b, c] = [(); 3].map(|()| numbers(width));
-        let got = attend_all(
+        let mut got = vec![0f32; tokens * width];
+        attend_all(
             Biased { x: &q, bias: &a },
             Biased { x: &k, bias: &b },
             Biased { x: &v, bias: &c },
             heads,
+            &mut got,
         );
         let at = |x: &[f32], bias: &[f32], token: usize, i: usize| {
             f64::from(x[token * width + i]) + f64::from(bias[i])
