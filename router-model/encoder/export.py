@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes a folder of train.py as the one file that ships.
 
-    python export.py --from OUT --file encoder.gguf [--data D]
+    python export.py --from OUT --file encoder.gguf [--data D] [--floats]
 
-Matrices become Q8_0 (32 weights and a scale in F16), the rest stays F32.  With
+Matrices become Q8_0 (32 weights and a scale in F16), the rest stays F32; all of
+it with --floats.  With
 --data, of the vocabulary those pieces go that no text there has, and those that
 were never used; letters and what BERT needs stay, so that every word still has
 its pieces.  The file's layout is in `src/encoder/file.rs`.
@@ -78,7 +79,7 @@ def checksum(arrays) -> int:
     return total
 
 
-def export(folder: Path, file: Path, data: Path | None, trained: dict):
+def export(folder: Path, file: Path, data: Path | None, trained: dict, floats: bool = False):
     weights = {n.removeprefix("bert."): t for n, t in load_file(folder / "model.safetensors").items()}
     config = json.loads((folder / "config.json").read_text())
     names, rows = kept(folder, data)
@@ -100,7 +101,7 @@ def export(folder: Path, file: Path, data: Path | None, trained: dict):
     arrays = []
     for name, array, quantised in tensors(weights, rows, positions):
         array = np.ascontiguousarray(array, dtype=np.float32)
-        if quantised:
+        if quantised and not floats:
             array = gguf.quants.quantize(array, gguf.GGMLQuantizationType.Q8_0)
             out.add_tensor(name, array, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
         else:
@@ -119,9 +120,10 @@ def main():
     p.add_argument("--from", dest="folder", type=Path, required=True)
     p.add_argument("--file", type=Path, required=True)
     p.add_argument("--data", type=Path)
+    p.add_argument("--floats", action="store_true")
     o = p.parse_args()
     report = o.folder / "report.json"
-    export(o.folder, o.file, o.data, json.loads(report.read_text()) if report.exists() else {})
+    export(o.folder, o.file, o.data, json.loads(report.read_text()) if report.exists() else {}, o.floats)
 
 
 if __name__ == "__main__":
