@@ -1,6 +1,6 @@
-//! Milliseconds of the supervisor's second stage, by tokens, in int8 and in F32, on one core:
-//! `RAYON_NUM_THREADS=1 cargo run --release -p tests --bin encoder -- --int8 FILE.gguf --f32 DIR`; without the variable
-//! candle's threads wait for each other on that core.
+//! Milliseconds of the supervisor's second stage on one core, by tokens, for files and folders of encoders:
+//! `RAYON_NUM_THREADS=1 cargo run --release -p tests --bin encoder -- INT8.gguf FLOATS.gguf DIR`; without the variable
+//! candle's threads, which compute folders, wait for each other on that core.
 //!
 //! It is asked on the way to a request's first token, where the first stage is unsure.  At 128 tokens more than 12 ms in
 //! int8, or 40 ms in F32, would be bad.  Beside builds the medians mean little; `tests/speed/quiet.py` waits for quiet.
@@ -14,12 +14,9 @@ use router_model::{Encoder, MiniLm};
 
 #[derive(Parser)]
 struct Args {
-    /// A file as router-model/encoder/export.py writes it
-    #[arg(long)]
-    int8: Option<PathBuf>,
-    /// A folder as router-model/encoder/train.py writes it
-    #[arg(long)]
-    f32: Option<PathBuf>,
+    /// Files as router-model/encoder/export.py writes them, folders as router-model/encoder/train.py does
+    #[arg(required = true, value_name = "ENCODER")]
+    encoders: Vec<PathBuf>,
     /// Each row is the median of so many
     #[arg(long, default_value_t = 41)]
     runs: usize,
@@ -36,10 +33,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|core| all.is_set(*core));
     one.set(first.ok_or("no core to run on")?);
     rustix::thread::sched_setaffinity(None, &one)?;
-    println!("format,tokens,least_ms,median_ms");
-    for (name, path) in [("int8", args.int8), ("f32", args.f32)] {
-        let Some(path) = path else { continue };
+    println!("encoder,tokens,least_ms,median_ms");
+    for path in args.encoders {
         let encoder = MiniLm::open(&path)?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).display();
         for &tokens in TOKENS {
             // Two are BERT's own marks.
             let text = "law ".repeat(tokens - 2);

@@ -3,6 +3,8 @@
 //! Number i of a row goes to sum i mod 16, in order, by `fma`; the sixteen are then added in halves: 0 with 8, then 0
 //! with 4, and so on.
 
+use std::ops::Range;
+
 use super::lanes::{Lanes, wide};
 
 /// Sums of a dot product.
@@ -70,47 +72,92 @@ fn whole(mut sums: [f32; SUMS]) -> f32 {
     sums[0]
 }
 
-/// `R` rows with one row of activations.
+/// [`ROWS`] rows with `C` rows of activations: `[c][row]`.
 ///
 /// # Safety
 ///
-/// `k` numbers lie at each of `rows` and at `x`.
+/// `k` numbers lie at each of `rows` and of `xs`.
 #[inline(always)]
-pub(super) unsafe fn dots<L: Lanes, T: Float, const R: usize>(
+pub(super) unsafe fn dots<L: Lanes, T: Float, const C: usize>(
     l: L,
-    rows: [*const T; R],
-    x: *const f32,
+    rows: [*const T; ROWS],
+    xs: [*const f32; C],
     k: usize,
-) -> [f32; R] {
-    // Sixteen lanes are as many registers at most.
-    let mut acc = [[l.splat_f(0.0); SUMS]; R];
-    for at in (0..k / SUMS * SUMS).step_by(SUMS) {
-        for part in 0..SUMS / L::N {
+) -> [[f32; ROWS]; C] {
+    let end = k / SUMS * SUMS;
+    // As many of the first as sixteen sums have registers.
+    let mut parts = [[[l.splat_f(0.0); ROWS]; C]; SUMS];
+    for at in (0..end).step_by(SUMS) {
+        for (part, acc) in parts.iter_mut().take(SUMS / L::N).enumerate() {
             let at = at + part * L::N;
-            // SAFETY: by the caller.
-            let y = unsafe { l.load_f(x.add(at)) };
-            for (row, acc) in rows.iter().zip(&mut acc) {
+            let mut w = [l.splat_f(0.0); ROWS];
+            for (w, row) in w.iter_mut().zip(rows) {
                 // SAFETY: by the caller.
-                let w = unsafe { T::load(l, row.add(at)) };
-                acc[part] = l.fma(w, y, acc[part]);
+                *w = unsafe { T::load(l, row.add(at)) };
+            }
+            for (acc, x) in acc.iter_mut().zip(xs) {
+                // SAFETY: by the caller.
+                let x = unsafe { l.load_f(x.add(at)) };
+                for (acc, w) in acc.iter_mut().zip(w) {
+                    *acc = l.fma(w, x, *acc);
+                }
             }
         }
     }
-    let mut out = [0f32; R];
-    for r in 0..R {
-        let mut sums = [0f32; SUMS];
-        for (sums, part) in sums.chunks_exact_mut(L::N).zip(acc[r]) {
-            // SAFETY: a register's numbers.
-            unsafe { l.store_f(sums.as_mut_ptr(), part) };
+    if end < k {
+        // SAFETY: by the caller.
+        unsafe { rest(l, rows, xs, end..k, &mut parts) };
+    }
+    let mut half = SUMS / L::N / 2;
+    while half > 0 {
+        for part in 0..half {
+            let last = parts[part + half];
+            for (acc, last) in parts[part].iter_mut().zip(last) {
+                for (acc, last) in acc.iter_mut().zip(last) {
+                    *acc = l.add_f(*acc, last);
+                }
+            }
         }
-        for (sum, at) in sums.iter_mut().zip(k / SUMS * SUMS..k) {
-            // SAFETY: by the caller.
-            let (w, y) = unsafe { (rows[r].add(at).read_unaligned().one(), x.add(at).read()) };
-            *sum = w.mul_add(y, *sum);
-        }
-        out[r] = whole(sums);
+        half /= 2;
+    }
+    let mut out = [[0f32; ROWS]; C];
+    for (out, acc) in out.iter_mut().zip(parts[0]) {
+        *out = l.totals_f(acc);
     }
     out
+}
+
+/// Adds the numbers that are too few for all sums, with zeros behind them.
+///
+/// # Safety
+///
+/// They lie there.
+#[inline(always)]
+unsafe fn rest<L: Lanes, T: Float, const C: usize>(
+    l: L,
+    rows: [*const T; ROWS],
+    xs: [*const f32; C],
+    at: Range<usize>,
+    parts: &mut [[[L::F; ROWS]; C]; SUMS],
+) {
+    for (c, x) in xs.into_iter().enumerate() {
+        for (r, row) in rows.into_iter().enumerate() {
+            let mut pair = [[0f32; SUMS]; 2];
+            for (i, at) in at.clone().enumerate() {
+                // SAFETY: by the caller.
+                let (w, x) = unsafe { (row.add(at).read_unaligned(), x.add(at).read()) };
+                (pair[0][i], pair[1][i]) = (w.one(), x);
+            }
+            for (part, acc) in parts.iter_mut().take(SUMS / L::N).enumerate() {
+                // SAFETY: a register's numbers.
+                let [w, x] = pair.each_ref().map(
+                    #[inline(always)]
+                    |all| unsafe { l.load_f(all.as_ptr().add(part * L::N)) },
+                );
+                acc[c][r] = l.fma(w, x, acc[c][r]);
+            }
+        }
+    }
 }
 
 /// As [`dot_f32`], for code that is compiled for a set of instructions itself.

@@ -116,9 +116,12 @@ pub(crate) trait Lanes: Copy {
     fn half(self, a: Self::I) -> Self::F;
 
     fn splat_f(self, v: f32) -> Self::F;
+    fn add_f(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul_f(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The sum of each register's lanes, in halves: the last half is added to the first until one is left.
+    fn totals_f(self, of: [Self::F; 4]) -> [f32; 4];
 
     /// # Safety
     ///

@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::activations::{Activations, Form, Prepared};
 use super::along;
 use super::blocks;
-use super::lanes::{Lanes, Rows, Set};
+use super::lanes::{Lanes, MOST, Rows, Set};
 use super::supers;
 use super::tile::{self, TILES};
 use super::{dequantise, float};
@@ -194,21 +194,57 @@ impl Matrix {
         picks: &[u32],
         sums: &mut [f32],
     ) {
-        let last = self.rows - 1;
-        for (r, &pick) in picks.iter().enumerate() {
-            let y = x[pick as usize * self.k..].as_ptr();
+        // With fewer lanes the sums of one row are all that registers hold.
+        let done = match L::N == MOST {
+            // SAFETY: by the caller; so below.
+            true => unsafe { self.floats_of::<L, T, 4>(l, first, x, picks, sums) },
+            false => 0,
+        };
+        let sums = &mut sums[done * TILES * L::N..];
+        // SAFETY: see above.
+        unsafe { self.floats_of::<L, T, 1>(l, first, x, &picks[done..], sums) };
+    }
+
+    /// The same for `C` rows of activations at a time, so that what is read of the matrix serves all of them; how many
+    /// are done, all but the last that are fewer.
+    ///
+    /// # Safety
+    ///
+    /// As [`Matrix::tile`].
+    #[inline(always)]
+    unsafe fn floats_of<L: Lanes, T: float::Float, const C: usize>(
+        &self,
+        l: L,
+        first: usize,
+        x: &[f32],
+        picks: &[u32],
+        sums: &mut [f32],
+    ) -> usize {
+        let (all, last) = (self.data.bytes().as_ptr(), self.rows - 1);
+        let (picks, _) = picks.as_chunks::<C>();
+        for (picks, sums) in picks.iter().zip(sums.chunks_exact_mut(C * TILES * L::N)) {
+            let mut xs = [x.as_ptr(); C];
+            for (at, pick) in xs.iter_mut().zip(picks) {
+                *at = x[*pick as usize * self.k..].as_ptr();
+            }
             for t in 0..TILES {
                 let start = self.tile_start(first + t * L::N, L::N);
-                let sums = &mut sums[(r * TILES + t) * L::N..][..L::N];
-                for (i, sums) in sums.chunks_mut(float::ROWS).enumerate() {
-                    let at = start + i * float::ROWS;
-                    let rows = [at, at + 1, at + 2, at + 3].map(|i| self.row(i.min(last)).cast());
+                for i in (0..L::N).step_by(float::ROWS) {
+                    let mut rows = [all.cast::<T>(); float::ROWS];
+                    for (at, row) in rows.iter_mut().zip(start + i..) {
+                        *at = all.wrapping_add(row.min(last) * self.row_bytes).cast();
+                    }
                     // SAFETY: by the caller.
-                    let dots = unsafe { float::dots::<L, T, { float::ROWS }>(l, rows, y, self.k) };
-                    sums.copy_from_slice(&dots[..sums.len()]);
+                    let dots = unsafe { float::dots::<L, T, C>(l, rows, xs, self.k) };
+                    let there = float::ROWS.min(L::N);
+                    for (c, dots) in dots.iter().enumerate() {
+                        let to = &mut sums[(c * TILES + t) * L::N + i..][..there];
+                        to.copy_from_slice(&dots[..there]);
+                    }
                 }
             }
         }
+        C * picks.len()
     }
 }
 

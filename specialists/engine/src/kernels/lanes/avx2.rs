@@ -22,6 +22,24 @@ pub(super) unsafe fn run<W: Work>(work: W) -> W::Output {
     work.run(Avx2(()))
 }
 
+/// [`Lanes::totals_f`].
+///
+/// # Safety
+///
+/// The instructions were detected.
+#[inline(always)]
+pub(super) unsafe fn totals(of: [__m256; 4]) -> [f32; 4] {
+    // SAFETY: by the caller.
+    unsafe {
+        let half = |v: __m256| _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let pairs = |a, b| _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+        let [a, b, c, d] = of;
+        let (ab, cd) = (pairs(half(a), half(b)), pairs(half(c), half(d)));
+        let whole = _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+        std::mem::transmute::<__m128, [f32; 4]>(whole)
+    }
+}
+
 // SAFETY, for every block of this file: the value `self` proves that the processor has the instructions, and pointers
 // are good by the contracts of `Lanes`.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -180,12 +198,20 @@ impl Lanes for Avx2 {
         unsafe { _mm256_set1_ps(v) }
     }
     #[inline(always)]
+    fn add_f(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
     fn mul_f(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_mul_ps(a, b) }
     }
     #[inline(always)]
     fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn totals_f(self, of: [__m256; 4]) -> [f32; 4] {
+        unsafe { totals(of) }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Lanes, Rows, Work};
+use super::{Lanes, Rows, Work, avx2};
 
 /// Exists only where the instructions do.
 #[derive(Clone, Copy)]
@@ -181,12 +181,26 @@ impl Lanes for Avx512 {
         unsafe { _mm512_set1_ps(v) }
     }
     #[inline(always)]
+    fn add_f(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
     fn mul_f(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_mul_ps(a, b) }
     }
     #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn totals_f(self, of: [__m512; 4]) -> [f32; 4] {
+        unsafe {
+            let half = |v: __m512| {
+                _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))
+            };
+            let [a, b, c, d] = of;
+            avx2::totals([half(a), half(b), half(c), half(d)])
+        }
     }
 
     #[inline(always)]

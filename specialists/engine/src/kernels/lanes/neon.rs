@@ -3,10 +3,10 @@
 //! Three instructions are written as such, since the standard library's functions for them are not stable in every
 //! version of Rust that the project takes: `sdot`, `fcvtl` and `prfm`.
 //!
-//! The tests of `kernels`, all but the one against candle, pass under emulation (QEMU), on processors with dot products
-//! and without.  On hardware it never ran: nothing is known of its speed, nor whether asking for memory ahead of time
-//! helps there.  What only rows one after the other need (`small`, `scales`, `weigh`, `scaled`, `totals`, `shr_two` and
-//! `halves`) was compiled, and never ran, not even under emulation: `ALONG` is off.
+//! The tests of `kernels` pass under emulation (QEMU), on processors with dot products and without.  On hardware it never
+//! ran: nothing is known of its speed, nor whether asking for memory ahead of time helps there.  What only rows one after
+//! the other need (`small`, `scales`, `weigh`, `scaled`, `totals`, `shr_two` and `halves`) no kernel uses here: `ALONG` is
+//! off.
 
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
@@ -226,12 +226,26 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         unsafe { vdupq_n_f32(v) }
     }
     #[inline(always)]
+    fn add_f(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vaddq_f32(a, b) }
+    }
+    #[inline(always)]
     fn mul_f(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         unsafe { vmulq_f32(a, b) }
     }
     #[inline(always)]
     fn fma(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         unsafe { vfmaq_f32(c, a, b) }
+    }
+    #[inline(always)]
+    fn totals_f(self, [a, b, c, d]: [float32x4_t; 4]) -> [f32; 4] {
+        unsafe {
+            let pairs = |a, b| vaddq_f32(vzip1q_f32(a, b), vzip2q_f32(a, b));
+            let (ab, cd) = (pairs(a, b), pairs(c, d));
+            let evens = vcombine_f32(vget_low_f32(ab), vget_low_f32(cd));
+            let odds = vcombine_f32(vget_high_f32(ab), vget_high_f32(cd));
+            std::mem::transmute::<float32x4_t, [f32; 4]>(vaddq_f32(evens, odds))
+        }
     }
 
     #[inline(always)]

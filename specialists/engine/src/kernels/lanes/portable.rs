@@ -122,11 +122,26 @@ impl<const N: usize> Lanes for Plain<N> {
     fn splat_f(self, v: f32) -> Self::F {
         [v; N]
     }
+    fn add_f(self, a: Self::F, b: Self::F) -> Self::F {
+        each(a, b, |a, b| a + b)
+    }
     fn mul_f(self, a: Self::F, b: Self::F) -> Self::F {
         each(a, b, |a, b| a * b)
     }
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+    fn totals_f(self, of: [Self::F; 4]) -> [f32; 4] {
+        of.map(|mut lanes| {
+            let mut half = N / 2;
+            while half > 0 {
+                for i in 0..half {
+                    lanes[i] += lanes[i + half];
+                }
+                half /= 2;
+            }
+            lanes[0]
+        })
     }
 
     unsafe fn load_f(self, p: *const f32) -> Self::F {

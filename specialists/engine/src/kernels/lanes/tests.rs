@@ -128,6 +128,7 @@ impl Work for Operations<'_> {
             floats("float", &|i| l.float(a(i))),
             floats("half", &|i| l.half(load(&n.halves, i))),
             floats("splat_f", &|i| l.splat_f(n.floats[0][i / MOST])),
+            floats("add_f", &|i| l.add_f(x(i), y(i))),
             floats("mul_f", &|i| l.mul_f(x(i), y(i))),
             floats("fma", &|i| l.fma(x(i), y(i), z(i))),
             // SAFETY: within the bytes, here and in the next two.
@@ -203,5 +204,41 @@ fn strips_are_the_same_by_every_set() {
     // One lane has no halves.
     for set in Set::all().into_iter().filter(|set| *set != Set::One) {
         assert_eq!(run_with(set, Strips(&numbers)), want, "{set:?}");
+    }
+}
+
+/// Sums of sixteen floats, in halves, whatever the registers.
+struct Totals<'a>(&'a Numbers);
+
+impl Work for Totals<'_> {
+    type Output = Vec<[u32; 4]>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> Self::Output {
+        let totals = |n: usize| {
+            let four = [n, n + 3, 2 * n, 2 * n + 5].map(|at| {
+                let mut parts: Vec<L::F> = (at..at + MOST)
+                    .step_by(L::N)
+                    // SAFETY: a register's numbers.
+                    .map(|at| unsafe { l.load_f(self.0.floats[0][at..].as_ptr()) })
+                    .collect();
+                while parts.len() > 1 {
+                    let half = parts.len() / 2;
+                    parts = (0..half).map(|i| l.add_f(parts[i], parts[i + half])).collect();
+                }
+                parts[0]
+            });
+            l.totals_f(four).map(f32::to_bits)
+        };
+        (0..400).map(totals).collect()
+    }
+}
+
+#[test]
+fn totals_are_the_same_by_every_set() {
+    let numbers = Numbers::new();
+    let want = run_with(Set::PlainSixteen, Totals(&numbers));
+    for set in Set::all() {
+        assert_eq!(run_with(set, Totals(&numbers)), want, "{set:?}");
     }
 }
