@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::lanes::{Lanes, wide};
+use super::lanes::{Lanes, total, wide};
 
 /// Sums of a dot product.
 const SUMS: usize = 16;
@@ -57,19 +57,6 @@ impl Float for half::bf16 {
     fn one(self) -> f32 {
         self.to_f32()
     }
-}
-
-/// The sixteen sums as one.
-#[inline(always)]
-fn whole(mut sums: [f32; SUMS]) -> f32 {
-    let mut half = SUMS / 2;
-    while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
-        }
-        half /= 2;
-    }
-    sums[0]
 }
 
 /// [`ROWS`] rows with `C` rows of activations: `[c][row]`.
@@ -173,7 +160,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
         *sum = a.mul_add(*b, *sum);
     }
-    whole(sums)
+    total(sums)
 }
 
 /// Sum of `a[i] * b[i]`; equal lengths.

@@ -120,7 +120,7 @@ pub(crate) trait Lanes: Copy {
     fn mul_f(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// The sum of each register's lanes, in halves: the last half is added to the first until one is left.
+    /// The [`total`] of each register's lanes.
     fn totals_f(self, of: [Self::F; 4]) -> [f32; 4];
 
     /// # Safety
@@ -169,6 +169,19 @@ pub(crate) trait Lanes: Copy {
     unsafe fn heads(self, rows: Rows) -> Self::I;
     /// Brings what lies there near, some time.
     fn prefetch(self, p: *const u8);
+}
+
+/// The sum of numbers in halves: the last half is added to the first until one is left.
+#[inline(always)]
+pub(crate) fn total<const N: usize>(mut of: [f32; N]) -> f32 {
+    let mut half = N / 2;
+    while half > 0 {
+        for i in 0..half {
+            of[i] += of[i + half];
+        }
+        half /= 2;
+    }
+    of[0]
 }
 
 /// `f` of 0 to 7.  Where registers are concerned this stands for `std::array::from_fn`, whose steps are not compiled with

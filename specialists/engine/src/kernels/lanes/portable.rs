@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::{Lanes, Rows};
+use super::{Lanes, Rows, total};
 
 /// `N` lanes of 32 bits, any number up to [`super::MOST`].
 #[derive(Clone, Copy)]
@@ -132,16 +132,7 @@ impl<const N: usize> Lanes for Plain<N> {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
     fn totals_f(self, of: [Self::F; 4]) -> [f32; 4] {
-        of.map(|mut lanes| {
-            let mut half = N / 2;
-            while half > 0 {
-                for i in 0..half {
-                    lanes[i] += lanes[i + half];
-                }
-                half /= 2;
-            }
-            lanes[0]
-        })
+        of.map(total)
     }
 
     unsafe fn load_f(self, p: *const f32) -> Self::F {
